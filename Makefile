@@ -1,0 +1,47 @@
+# `make demo` and `make test` are complete on a fresh machine: they make .venv, build, and run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find _ext src protos -name '*.pyx' -o -name '*.pxd' -o -name '*.proto') setup.py pyproject.toml
+
+.PHONY: demo test bench lint build wheel clean help
+.DEFAULT_GOAL := help
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.tools: pyproject.toml scripts/system-packages
+	@scripts/system-packages $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	@$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+build: $(VENV)/.built ## make .venv and build the package into it, in place
+
+demo: build ## start servers, drive every part of them, kill one, and show what happened
+	@$(BIN)/tai-grpc demo
+
+test: build ## every test
+	@$(BIN)/python -m pytest
+
+bench: build ## ns per call beside a no-op compiled call; saved as pytest-benchmark JSON in .benchmarks
+	@$(BIN)/python -m pytest bench/micro --benchmark-enable --benchmark-only --benchmark-autosave \
+	  --benchmark-disable-gc --benchmark-columns=min,median,iqr,ops,rounds --benchmark-sort=name
+
+lint: build ## ruff, mypy --strict, cython-lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/cython-lint _ext src/tai_grpc/_ext
+
+wheel: $(VENV)/.tools ## build a wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove everything that was made
+	@rm -rf $(VENV) build dist .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	@find src \( -name '*.so' -o -name '*_pb2*.py' -o -name '*_pb2*.pyi' -o -name __pycache__ \) -prune -exec rm -rf {} +

@@ -1,0 +1,72 @@
+"""What pyproject.toml cannot say: the compiled modules, and the code generated from protos/."""
+
+import os
+import re
+import shutil
+import sysconfig
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+PROTOS = sorted(Path("protos/tai/v1").glob("*.proto"))
+GENERATED = Path("src/tai_grpc/tai/v1")
+
+
+def extensions() -> list[Extension]:
+    """One extension for each _ext/FOLDER/NAME.pyx, declared by src/tai_grpc/_ext/FOLDER/NAME.pxd."""
+    return [
+        Extension(
+            f"tai_grpc._ext.{source.parent.name}.{source.stem}",
+            [source.as_posix()],
+            extra_compile_args=["-O3", "-fno-semantic-interposition", "-Wno-unreachable-code"],
+        )
+        for source in sorted(Path("_ext").glob("*/*.pyx"))
+    ]
+
+
+def generate_protos() -> None:
+    """Generate messages, stubs and their types; protoc's `tai.v1` imports become `tai_grpc.tai.v1`."""
+    import grpc_tools
+    from grpc_tools import protoc
+
+    search_path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
+    plugins = []
+    for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc"):
+        if (plugin := shutil.which(name, path=search_path)) is None:
+            raise SystemExit(f"{name} not found: pip install mypy-protobuf")
+        plugins.append(f"--plugin={name}={plugin}")
+    output = ROOT / "build" / "protos"
+    output.mkdir(parents=True, exist_ok=True)
+    kinds = ("python", "grpc_python", "mypy", "mypy_grpc")
+    well_known = Path(grpc_tools.__file__).parent / "_proto"
+    command = ["protoc", "-Iprotos", f"-I{well_known}", *plugins, *(f"--{kind}_out={output}" for kind in kinds)]
+    if protoc.main([*command, *(path.as_posix() for path in PROTOS)]) != 0:
+        raise SystemExit("protoc failed: see its messages above")
+    for path in sorted((output / "tai" / "v1").glob("*_pb2*.py*")):
+        text = re.sub(r"^(from|import) tai\.v1\b", r"\1 tai_grpc.tai.v1", path.read_text(), flags=re.MULTILINE)
+        target = ROOT / GENERATED / path.name
+        if not target.exists() or target.read_text() != text:
+            target.write_text(text)
+
+
+class BuildPy(build_py):
+    def run(self) -> None:
+        generate_protos()
+        super().run()
+
+
+class BuildExt(build_ext):
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+
+os.chdir(ROOT)
+setup(
+    ext_modules=cythonize(extensions(), include_path=["src"], build_dir="build/cython"),
+    cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
+)

@@ -1,0 +1,257 @@
+"""Every setting, in frozen dataclasses that are checked when they are made. Durations are float seconds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from tai_grpc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from grpc import StatusCode
+
+_CODE_NAMES: Final = frozenset(
+    "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
+    "UNAUTHENTICATED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL "
+    "UNAVAILABLE DATA_LOSS".split()
+)
+_NEVER_RETRIED: Final = frozenset(
+    "INVALID_ARGUMENT UNAUTHENTICATED PERMISSION_DENIED NOT_FOUND ALREADY_EXISTS FAILED_PRECONDITION "
+    "OUT_OF_RANGE UNIMPLEMENTED CANCELLED".split()
+)
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+def check_int(name: str, value: object, low: int, high: int) -> int:
+    """Return `value` when it is an int within `low`..`high`.
+
+    Raises:
+        ConfigError: naming the field and the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(name, value, f"an int from {low} to {high}")
+    return value
+
+
+def check_float(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
+    """Return `value` as a float when it is a finite number within `low`..`high` (`above`: not `low` itself).
+
+    Raises:
+        ConfigError: naming the field and the range.
+    """
+    accepted = f"a number {'above' if above else 'from'} {low:g} {'and up ' if above else ''}to {high:g}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(name, value, accepted)
+    if not low <= value <= high or (above and value == low):
+        raise ConfigError(name, value, accepted)
+    return float(value)
+
+
+def check_address(name: str, value: object) -> str:
+    """Return `value` when it is HOST:PORT, [IPV6]:PORT or unix:PATH.
+
+    Raises:
+        ConfigError: naming the field and the accepted forms.
+    """
+    accepted = "HOST:PORT (port 0 to 65535), [IPV6]:PORT or unix:PATH"
+    if not isinstance(value, str):
+        raise ConfigError(name, value, accepted)
+    if value.startswith("unix:") and len(value) > len("unix:"):
+        return value
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match[1]) > 65535:
+        raise ConfigError(name, value, accepted)
+    return value
+
+
+MAX_SECONDS: Final = 86_400.0 * 7
+"""The longest duration that any setting accepts: a week."""
+
+
+class LoadBalancingStrategy(Enum):
+    """How the next endpoint is picked."""
+
+    ROUND_ROBIN = "round_robin"
+    LEAST_LOADED = "least_loaded"
+    RANDOM = "random"
+
+
+class Jitter(Enum):
+    """How a backoff is spread, so that clients that failed together do not retry together.
+
+    Sources: gRFC A6 (A6: times 0.8 to 1.2); "Exponential Backoff And Jitter", AWS Architecture Blog
+    (FULL: 0 to v; EQUAL: v/2 to v; DECORRELATED: min(cap, base to 3 times the previous)).
+    """
+
+    NONE = "none"
+    A6 = "a6"
+    FULL = "full"
+    EQUAL = "equal"
+    DECORRELATED = "decorrelated"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitBreakerConfig:
+    """When a breaker opens, and how it closes again.
+
+    `failure_threshold` consecutive failures (1..65535) open it for `open_timeout` seconds (0.001 to a
+    week); then at most `half_open_max_calls` calls (1..255) probe: if all succeed it closes, if one fails
+    it opens again.
+    """
+
+    failure_threshold: int = 5
+    open_timeout: float = 30.0
+    half_open_max_calls: int = 3
+
+    def __post_init__(self) -> None:
+        check_int("failure_threshold", self.failure_threshold, 1, 65535)
+        check_float("open_timeout", self.open_timeout, 0.001, MAX_SECONDS)
+        check_int("half_open_max_calls", self.half_open_max_calls, 1, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """How often and when a failed call is tried again.
+
+    At most `max_retries` (0..100) after the first attempt, on `retryable_codes` only (names as in a gRPC
+    service config, or `grpc.StatusCode` members), each after
+    `initial_backoff * backoff_multiplier ** (n - 1)` seconds, at most `max_backoff`, spread by `jitter`.
+    DEADLINE_EXCEEDED is retried only for methods in `idempotent_methods` ("pkg.Service/Method").
+    """
+
+    max_retries: int = 3
+    initial_backoff: float = 0.1
+    max_backoff: float = 10.0
+    backoff_multiplier: float = 2.0
+    jitter: Jitter = Jitter.A6
+    retryable_codes: frozenset[str] = frozenset({"UNAVAILABLE"})
+    idempotent_methods: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        check_int("max_retries", self.max_retries, 0, 100)
+        check_float("initial_backoff", self.initial_backoff, 0.0, MAX_SECONDS, above=True)
+        check_float("max_backoff", self.max_backoff, 0.0, MAX_SECONDS, above=True)
+        check_float("backoff_multiplier", self.backoff_multiplier, 1.0, 100.0)
+        if not isinstance(self.jitter, Jitter):
+            raise ConfigError("jitter", self.jitter, f"one of {', '.join(map(str, Jitter))}")
+        object.__setattr__(self, "retryable_codes", _code_names(self.retryable_codes))
+        object.__setattr__(self, "idempotent_methods", frozenset(self.idempotent_methods))
+
+
+def _code_names(codes: Iterable[str | StatusCode]) -> frozenset[str]:
+    names = frozenset(code if isinstance(code, str) else code.name for code in codes)
+    allowed = _CODE_NAMES - _NEVER_RETRIED
+    if wrong := sorted(names - allowed):
+        raise ConfigError("retryable_codes", wrong[0], f"codes that may be transient: {', '.join(sorted(allowed))}")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudgetConfig:
+    """gRFC A6 throttling: a retryable failure takes one of `max_tokens` (1..1000), a success gives back
+    `token_ratio` (above 0, to 1000; three decimals count); no retries while the bucket is half empty or less.
+    """
+
+    max_tokens: int = 10
+    token_ratio: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_int("max_tokens", self.max_tokens, 1, 1000)
+        check_float("token_ratio", self.token_ratio, 0.001, 1000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutConfig:
+    """Seconds a call may take: `default_timeout` when the caller names none, never more than `max_timeout`."""
+
+    default_timeout: float = 30.0
+    max_timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_float("default_timeout", self.default_timeout, 0.0, MAX_SECONDS, above=True)
+        check_float("max_timeout", self.max_timeout, 0.0, MAX_SECONDS, above=True)
+        if self.default_timeout > self.max_timeout:
+            raise ConfigError("default_timeout", self.default_timeout, f"at most max_timeout ({self.max_timeout:g})")
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcClientConfig:
+    """A client's endpoints and policies.
+
+    `stream_timeout` is the default timeout of a server-streaming or bidirectional call: None (the default)
+    lets a watch run for as long as it is wanted. `connect_backoff_max` bounds the wait, in seconds, between
+    two attempts to reach an endpoint that is down. Messages up to `max_message_bytes` are received.
+    """
+
+    server_addresses: tuple[str, ...] = ("localhost:50051",)
+    strategy: LoadBalancingStrategy = LoadBalancingStrategy.ROUND_ROBIN
+    breaker: CircuitBreakerConfig = field(default_factory=CircuitBreakerConfig)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
+    timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
+    stream_timeout: float | None = None
+    connect_backoff_max: float = 5.0
+    max_message_bytes: int = 4 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if isinstance(self.server_addresses, str) or not self.server_addresses:
+            raise ConfigError("server_addresses", self.server_addresses, "a list of at least one address")
+        addresses = tuple(check_address("server_addresses", address) for address in self.server_addresses)
+        if len(set(addresses)) != len(addresses):
+            raise ConfigError("server_addresses", self.server_addresses, "each address once")
+        object.__setattr__(self, "server_addresses", addresses)
+        if not isinstance(self.strategy, LoadBalancingStrategy):
+            raise ConfigError("strategy", self.strategy, f"one of {', '.join(map(str, LoadBalancingStrategy))}")
+        if self.stream_timeout is not None:
+            check_float("stream_timeout", self.stream_timeout, 0.0, MAX_SECONDS, above=True)
+        check_float("connect_backoff_max", self.connect_backoff_max, 0.1, 3600.0)
+        check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """What a store keeps at most. Finished records make room for new ones; unfinished ones never do."""
+
+    max_policies: int = 100_000
+    max_actions: int = 1_000_000
+    max_tasks: int = 1_000_000
+    max_groups: int = 10_000
+    history: int = 100_000
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            check_int(name, getattr(self, name), 1, 100_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcServerConfig:
+    """A server's address and limits.
+
+    Every call ends within `max_timeout` seconds (streams of a watch excepted: see `max_stream_timeout`).
+    Calls in flight when the server is asked to stop have `grace` seconds to finish. At most
+    `max_concurrent_calls` run at once; one more is refused with RESOURCE_EXHAUSTED. A watcher with more than
+    `max_watch_backlog` updates unread is cut off.
+    """
+
+    listen: str = "127.0.0.1:50051"
+    max_timeout: float = 60.0
+    max_stream_timeout: float | None = None
+    grace: float = 10.0
+    max_concurrent_calls: int = 10_000
+    max_message_bytes: int = 4 * 1024 * 1024
+    max_watch_backlog: int = 1_000
+    limits: StoreLimits = field(default_factory=StoreLimits)
+
+    def __post_init__(self) -> None:
+        check_address("listen", self.listen)
+        check_float("max_timeout", self.max_timeout, 0.0, MAX_SECONDS, above=True)
+        if self.max_stream_timeout is not None:
+            check_float("max_stream_timeout", self.max_stream_timeout, 0.0, MAX_SECONDS, above=True)
+        check_float("grace", self.grace, 0.0, 3600.0)
+        check_int("max_concurrent_calls", self.max_concurrent_calls, 1, 1_000_000)
+        check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
+        check_int("max_watch_backlog", self.max_watch_backlog, 1, 1_000_000)

@@ -1,0 +1,46 @@
+"""The one family of errors. A failed call's error is `status.CallError`, which is also a `grpc.RpcError`."""
+
+from __future__ import annotations
+
+
+class TaiGrpcError(Exception):
+    """Everything that this package raises on purpose."""
+
+
+class ConfigError(TaiGrpcError, ValueError):
+    """A setting is outside its range. Names the field, what it was given and what it accepts."""
+
+    def __init__(self, field: str, value: object, accepted: str) -> None:
+        self.field = field
+        self.value = value
+        self.accepted = accepted
+        super().__init__(f"{field}={value!r}: expected {accepted}")
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
+        return type(self), (self.field, self.value, self.accepted)
+
+
+class CircuitOpenError(TaiGrpcError):
+    """A breaker refused the call. `retry_after` is the wait in seconds until it may admit one again."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[CircuitOpenError], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after)
+
+
+class RateLimitedError(TaiGrpcError):
+    """A limiter refused the call. `retry_after` is the wait in seconds until the same request would pass."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[RateLimitedError], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after)
+
+
+class DeadlineError(TaiGrpcError, TimeoutError):
+    """The time allowed for the work is over."""

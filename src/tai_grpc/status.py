@@ -1,0 +1,67 @@
+"""gRPC status codes: what each says of the peer that sent it, and the error of a failed call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from grpc import StatusCode
+
+from tai_grpc.errors import TaiGrpcError
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+ENDPOINT_FAILURES: Final = frozenset(
+    {
+        StatusCode.UNAVAILABLE,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.INTERNAL,
+        StatusCode.UNKNOWN,
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.DATA_LOSS,
+    }
+)
+"""Codes that speak against the endpoint. Every other one is an answer of a healthy server, except CANCELLED
+by the caller, which says nothing of it."""
+
+
+class CallError(TaiGrpcError, grpc.RpcError):
+    """A call failed, after every retry that was allowed.
+
+    The last attempt's status as in any `grpc.RpcError`, and which `endpoint` gave it ("" when none was
+    reached), after how many `attempts` (0 when none left the client).
+    """
+
+    def __init__(
+        self,
+        code: StatusCode,
+        details: str,
+        *,
+        method: str,
+        endpoint: str,
+        attempts: int,
+        initial_metadata: Metadata = (),
+        trailing_metadata: Metadata = (),
+    ) -> None:
+        self._code = code
+        self._details = details
+        self._initial_metadata = tuple(initial_metadata)
+        self._trailing_metadata = tuple(trailing_metadata)
+        self.method = method
+        self.endpoint = endpoint
+        self.attempts = attempts
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        super().__init__(f"{method} at {endpoint or 'no endpoint'}: {code.name}: {details} ({tries})")
+
+    def code(self) -> StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def initial_metadata(self) -> Metadata:
+        return self._initial_metadata
+
+    def trailing_metadata(self) -> Metadata:
+        return self._trailing_metadata
