@@ -6,7 +6,9 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+import grpc_tools
 from Cython.Build import cythonize
+from grpc_tools import protoc
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
@@ -30,9 +32,6 @@ def extensions() -> list[Extension]:
 
 def generate_protos() -> None:
     """Generate messages, stubs and their types; protoc's `tai.v1` imports become `tai_grpc.tai.v1`."""
-    import grpc_tools
-    from grpc_tools import protoc
-
     search_path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     plugins = []
     for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc"):
@@ -41,13 +40,13 @@ def generate_protos() -> None:
         plugins.append(f"--plugin={name}={plugin}")
     output = ROOT / "build" / "protos"
     output.mkdir(parents=True, exist_ok=True)
-    kinds = ("python", "grpc_python", "mypy", "mypy_grpc")
     well_known = Path(grpc_tools.__file__).parent / "_proto"
-    command = ["protoc", "-Iprotos", f"-I{well_known}", *plugins, *(f"--{kind}_out={output}" for kind in kinds)]
-    if protoc.main([*command, *(path.as_posix() for path in PROTOS)]) != 0:
+    outputs = [f"--{kind}_out={output}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+    sources = [path.as_posix() for path in PROTOS]
+    if protoc.main(["protoc", "-Iprotos", f"-I{well_known}", *plugins, *outputs, *sources]) != 0:
         raise SystemExit("protoc failed: see its messages above")
     for path in sorted((output / "tai" / "v1").glob("*_pb2*.py*")):
-        text = re.sub(r"^(from|import) tai\.v1\b", r"\1 tai_grpc.tai.v1", path.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"(?m)^(from|import) tai\.v1\b", r"\1 tai_grpc.tai.v1", path.read_text())
         target = ROOT / GENERATED / path.name
         if not target.exists() or target.read_text() != text:
             target.write_text(text)

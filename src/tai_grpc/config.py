@@ -14,14 +14,9 @@ from tai_grpc.errors import ConfigError
 if TYPE_CHECKING:
     from grpc import StatusCode
 
-_CODE_NAMES: Final = frozenset(
-    "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
-    "UNAUTHENTICATED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL "
-    "UNAVAILABLE DATA_LOSS".split()
-)
-_NEVER_RETRIED: Final = frozenset(
-    "INVALID_ARGUMENT UNAUTHENTICATED PERMISSION_DENIED NOT_FOUND ALREADY_EXISTS FAILED_PRECONDITION "
-    "OUT_OF_RANGE UNIMPLEMENTED CANCELLED".split()
+# All but those that say the same call would fail again, and CANCELLED, which the caller asked for.
+_TRANSIENT_CODES: Final = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 
@@ -49,6 +44,16 @@ def check_float(name: str, value: object, low: float, high: float, *, above: boo
     if not low <= value <= high or (above and value == low):
         raise ConfigError(name, value, accepted)
     return float(value)
+
+
+def check_member(name: str, value: object, members: type[Enum]) -> None:
+    """Let `value` pass when it is one of `members`.
+
+    Raises:
+        ConfigError: naming the field and the members.
+    """
+    if not isinstance(value, members):
+        raise ConfigError(name, value, f"one of {', '.join(map(str, members))}")
 
 
 def check_address(name: str, value: object) -> str:
@@ -136,24 +141,25 @@ class RetryConfig:
         check_float("initial_backoff", self.initial_backoff, 0.0, MAX_SECONDS, above=True)
         check_float("max_backoff", self.max_backoff, 0.0, MAX_SECONDS, above=True)
         check_float("backoff_multiplier", self.backoff_multiplier, 1.0, 100.0)
-        if not isinstance(self.jitter, Jitter):
-            raise ConfigError("jitter", self.jitter, f"one of {', '.join(map(str, Jitter))}")
+        check_member("jitter", self.jitter, Jitter)
         object.__setattr__(self, "retryable_codes", _code_names(self.retryable_codes))
         object.__setattr__(self, "idempotent_methods", frozenset(self.idempotent_methods))
 
 
 def _code_names(codes: Iterable[str | StatusCode]) -> frozenset[str]:
     names = frozenset(code if isinstance(code, str) else code.name for code in codes)
-    allowed = _CODE_NAMES - _NEVER_RETRIED
-    if wrong := sorted(names - allowed):
-        raise ConfigError("retryable_codes", wrong[0], f"codes that may be transient: {', '.join(sorted(allowed))}")
+    if wrong := sorted(names - _TRANSIENT_CODES):
+        accepted = f"codes that may be transient: {', '.join(sorted(_TRANSIENT_CODES))}"
+        raise ConfigError("retryable_codes", wrong[0], accepted)
     return names
 
 
 @dataclass(frozen=True, slots=True)
 class RetryBudgetConfig:
-    """gRFC A6 throttling: a retryable failure takes one of `max_tokens` (1..1000), a success gives back
-    `token_ratio` (above 0, to 1000; three decimals count); no retries while the bucket is half empty or less.
+    """gRFC A6 throttling, so that retries cannot multiply the load of a failing server.
+
+    A retryable failure takes one of `max_tokens` (1..1000), a success gives back `token_ratio` (0.001 to
+    1000; three decimals count); there are no retries while the bucket is half empty or less.
     """
 
     max_tokens: int = 10
@@ -166,7 +172,7 @@ class RetryBudgetConfig:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutConfig:
-    """Seconds a call may take: `default_timeout` when the caller names none, never more than `max_timeout`."""
+    """Seconds a call may take: `default_timeout` when its caller names none, never more than `max_timeout`."""
 
     default_timeout: float = 30.0
     max_timeout: float = 60.0
@@ -175,7 +181,8 @@ class TimeoutConfig:
         check_float("default_timeout", self.default_timeout, 0.0, MAX_SECONDS, above=True)
         check_float("max_timeout", self.max_timeout, 0.0, MAX_SECONDS, above=True)
         if self.default_timeout > self.max_timeout:
-            raise ConfigError("default_timeout", self.default_timeout, f"at most max_timeout ({self.max_timeout:g})")
+            accepted = f"at most max_timeout ({self.max_timeout:g})"
+            raise ConfigError("default_timeout", self.default_timeout, accepted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +211,7 @@ class GrpcClientConfig:
         if len(set(addresses)) != len(addresses):
             raise ConfigError("server_addresses", self.server_addresses, "each address once")
         object.__setattr__(self, "server_addresses", addresses)
-        if not isinstance(self.strategy, LoadBalancingStrategy):
-            raise ConfigError("strategy", self.strategy, f"one of {', '.join(map(str, LoadBalancingStrategy))}")
+        check_member("strategy", self.strategy, LoadBalancingStrategy)
         if self.stream_timeout is not None:
             check_float("stream_timeout", self.stream_timeout, 0.0, MAX_SECONDS, above=True)
         check_float("connect_backoff_max", self.connect_backoff_max, 0.1, 3600.0)

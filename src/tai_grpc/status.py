@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import grpc
@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from tai_grpc.errors import TaiGrpcError
 
-Metadata = Sequence[tuple[str, str | bytes]]
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 ENDPOINT_FAILURES: Final = frozenset(
     {
@@ -41,8 +41,8 @@ class CallError(TaiGrpcError, grpc.RpcError):
         method: str,
         endpoint: str,
         attempts: int,
-        initial_metadata: Metadata = (),
-        trailing_metadata: Metadata = (),
+        initial_metadata: Iterable[tuple[str, str | bytes]] = (),
+        trailing_metadata: Iterable[tuple[str, str | bytes]] = (),
     ) -> None:
         self._code = code
         self._details = details

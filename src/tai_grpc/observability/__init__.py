@@ -1,0 +1,1 @@
+"""What a call leaves behind for people and tools to read: traces and logs."""
