@@ -172,7 +172,7 @@ class RetryBudgetConfig:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutConfig:
-    """Seconds a call may take: `default_timeout` when its caller names none, never more than `max_timeout`."""
+    """Seconds a call may take: `default_timeout` if its caller names none, at most `max_timeout`."""
 
     default_timeout: float = 30.0
     max_timeout: float = 60.0

@@ -63,5 +63,5 @@ class CallError(TaiGrpcError, grpc.RpcError):
     def initial_metadata(self) -> Metadata:
         return self._initial_metadata
 
-    def trailing_metadata(self) -> Metadata:
+    def trailing_metadata(self) -> Metadata:  # type: ignore[override]  # the stubs' own tuple type is private
         return self._trailing_metadata
