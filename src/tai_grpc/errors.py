@@ -44,3 +44,11 @@ class RateLimitedError(TaiGrpcError):
 
 class DeadlineError(TaiGrpcError, TimeoutError):
     """The time allowed for the work is over."""
+
+
+class StoreUnavailableError(TaiGrpcError):
+    """The store is closed or cannot be reached."""
+
+
+class StoreFullError(TaiGrpcError):
+    """A limit of the store is reached, and nothing that is finished can make room."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import grpc
-from grpc import StatusCode
+from grpc import StatusCode as StatusCode
 
 from tai_grpc.errors import TaiGrpcError
 

@@ -6,12 +6,15 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from typing import IO, Final, Literal
 
 from tai_grpc.observability.tracing import current_trace
 
 LOGGER_NAME: Final = "tai_grpc"
-_EXTRA_FIELDS: Final = ("method", "code", "duration_ms", "peer", "endpoint")
+# What a record may carry in `extra`: a JSON line has all of it, a text line what the message does not say.
+_TEXT_FIELDS: Final = ("duration_ms", "peer")
+_JSON_FIELDS: Final = ("method", "code", *_TEXT_FIELDS)
 
 
 class _Trace(logging.Filter):
@@ -24,13 +27,13 @@ class _Trace(logging.Filter):
         return True
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {name: getattr(record, name) for name in _EXTRA_FIELDS if hasattr(record, name)}
+def _fields(record: logging.LogRecord, names: Sequence[str]) -> dict[str, object]:
+    return {name: getattr(record, name) for name in names if hasattr(record, name)}
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={value}" for name, value in _fields(record, _TEXT_FIELDS).items())
         trace = getattr(record, "trace_id", "-")
         line = f"{self.formatTime(record)} {record.levelname} {record.getMessage()}{fields} trace_id={trace}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -45,7 +48,7 @@ class _Json(logging.Formatter):
             "level": record.levelname,
             "message": record.getMessage(),
             "trace_id": getattr(record, "trace_id", "-"),
-            **_fields(record),
+            **_fields(record, _JSON_FIELDS),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -1,0 +1,1 @@
+"""The control plane: pure state machines under thin servicers, over a store."""

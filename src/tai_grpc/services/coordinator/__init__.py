@@ -1,0 +1,1 @@
+"""The Coordinator: actions, handed out to consumer groups under leases."""

@@ -1,0 +1,1 @@
+"""The Governor: policies and the one version of each that is in force."""

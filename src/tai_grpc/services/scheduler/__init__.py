@@ -1,0 +1,1 @@
+"""The Scheduler: tasks that become actions when they are due."""

@@ -1,0 +1,1 @@
+"""Where the services keep their state."""
