@@ -1,0 +1,3 @@
+cdef class Memory:
+    cdef void *data
+    cdef readonly size_t size

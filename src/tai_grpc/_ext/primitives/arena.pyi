@@ -1,0 +1,3 @@
+class Memory:
+    size: int
+    def __new__(cls, size: int) -> Memory: ...

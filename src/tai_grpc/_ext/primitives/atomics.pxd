@@ -1,0 +1,43 @@
+"""Atomic operations on fixed-width integers: the only way in which the state of a primitive changes.
+
+They are free of locks, so a thread or process that stops between any two of them blocks nobody, and they
+hold between processes that map the same memory. Loads acquire, stores release, a compare-and-swap does
+both; `add` is relaxed: it orders nothing but itself.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from *:
+    """
+    #if !defined(__GNUC__) && !defined(__clang__)
+    #error "tai-grpc's primitives are written for the __atomic built-ins of GCC and Clang"
+    #endif
+    #ifndef TAI_GRPC_ATOMICS
+    #define TAI_GRPC_ATOMICS
+    _Static_assert(__atomic_always_lock_free(8, 0), "64-bit atomics must be free of locks");
+    #define tai_load(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
+    #define tai_store(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
+    #define tai_add(word, value) __atomic_fetch_add((word), (value), __ATOMIC_RELAXED)
+    #define tai_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_ACQ_REL)
+    #define tai_cas(word, expected, desired) \
+        __atomic_compare_exchange_n((word), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    #endif
+    """
+    int64_t load "tai_load" (const int64_t *word) noexcept nogil
+    void store "tai_store" (int64_t *word, int64_t value) noexcept nogil
+    # `add` and `exchange` return what was there before; `cas` whether it swapped, and what is there instead
+    # in `expected`.
+    int64_t add "tai_add" (int64_t *word, int64_t value) noexcept nogil
+    int64_t exchange "tai_exchange" (int64_t *word, int64_t value) noexcept nogil
+    bint cas "tai_cas" (int64_t *word, int64_t *expected, int64_t desired) noexcept nogil
+    uint64_t load_u64 "tai_load" (const uint64_t *word) noexcept nogil
+    uint64_t add_u64 "tai_add" (uint64_t *word, uint64_t value) noexcept nogil
+    bint cas_u64 "tai_cas" (uint64_t *word, uint64_t *expected, uint64_t desired) noexcept nogil
+
+
+cdef inline void raise_to(int64_t *word, int64_t value) noexcept nogil:
+    """Store `value` unless more is there already."""
+    cdef int64_t seen = load(word)
+    while seen < value:
+        if cas(word, &seen, value):
+            return

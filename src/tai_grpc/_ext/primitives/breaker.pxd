@@ -1,0 +1,94 @@
+"""A circuit breaker for code that runs without the GIL.
+
+`acquire` a permit before the call, `settle` it after. Both say in `change` (0: nothing) which transition
+this very call made: pass it to `CircuitBreaker.announce`, with the GIL, so that the callbacks hear of it.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from tai_grpc._ext.primitives.atomics cimport load_u64
+
+cdef enum:
+    # A state as it is in the word.
+    CLOSED = 0
+    OPEN = 1
+    HALF_OPEN = 2
+    FORCED_OPEN = 3
+    DISABLED = 4
+
+    # An outcome.
+    SUCCESS = 0
+    FAILURE = 1
+    IGNORED = 2
+
+    # The word: state (3 bits) | era (45) | body (16). See breaker.pyx.
+    STATE_SHIFT = 61
+    ERA_SHIFT = 16
+    BODY_MASK = 0xFFFF
+
+    REFUSED = -1
+    CURRENT_ERA = -1
+
+cdef extern from *:
+    uint64_t ERA_MASK "((UINT64_C(1) << 45) - 1)"
+
+
+cdef struct BreakerState:
+    uint64_t word
+    # The newest admission of a HALF_OPEN era, in ticks.
+    int64_t last_admission
+    # The configuration: written before the breaker is shared, then only read.
+    int64_t open_ticks
+    int64_t failure_threshold
+    int64_t half_open_max_calls
+    int64_t reserved[3]
+
+
+cdef inline int64_t era_of(uint64_t word) noexcept nogil:
+    return <int64_t>((word >> ERA_SHIFT) & ERA_MASK)
+
+
+cdef void breaker_init(
+    BreakerState *breaker, int64_t failure_threshold, double open_timeout, int64_t half_open_max_calls
+) noexcept nogil
+cdef int64_t acquire_slow(BreakerState *breaker, int *change) noexcept nogil
+cdef int settle_slow(BreakerState *breaker, int64_t permit, int outcome) noexcept nogil
+cdef bint would_admit(BreakerState *breaker) noexcept nogil
+cdef int64_t retry_after_ns(BreakerState *breaker) noexcept nogil
+cdef int state_of(BreakerState *breaker) noexcept nogil
+
+
+cdef inline int64_t acquire(BreakerState *breaker, int *change) noexcept nogil:
+    """Return a permit (>= 0) for one call, or REFUSED."""
+    cdef uint64_t word = load_u64(&breaker.word)
+    if word >> STATE_SHIFT == CLOSED:
+        change[0] = 0
+        return era_of(word)
+    return acquire_slow(breaker, change)
+
+
+cdef inline int settle(BreakerState *breaker, int64_t permit, int outcome) noexcept nogil:
+    """Report the outcome of the call that `permit` admitted; CURRENT_ERA for one that has no permit.
+
+    Return the transition that this made, or 0.
+    """
+    # A success while CLOSED without failures, by far the most common outcome, changes nothing.
+    if outcome == SUCCESS and load_u64(&breaker.word) == <uint64_t>permit << ERA_SHIFT:
+        return 0
+    return settle_slow(breaker, permit, outcome)
+
+
+cdef class CircuitBreaker:
+    cdef BreakerState *state_
+    # What keeps the state's memory.
+    cdef object owner
+    cdef readonly str name
+    cdef tuple callbacks
+
+    cdef int announce(self, int change) except -1
+    cdef int64_t take(self) except -2
+    cdef int finish(self, int64_t permit, int outcome) except -1
+    cdef int64_t _leave(self) except -2
+
+
+cdef CircuitBreaker breaker_view(BreakerState *state, object owner, str name)
