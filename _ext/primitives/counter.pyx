@@ -1,0 +1,70 @@
+# cython: language_level=3, freethreading_compatible=True, boundscheck=False, cdivision=True
+"""A counter in stripes: each thread adds to one of them, on a cache line that few other threads write."""
+
+from tai_grpc._ext.primitives.arena cimport Memory
+from tai_grpc._ext.primitives.atomics cimport add, load
+
+from tai_grpc.errors import ConfigError
+
+cdef extern from *:
+    """
+    /* 0, or one more than how many threads had used a counter before this one did. */
+    static __thread int64_t tai_thread_number;
+    """
+    int64_t thread_number "tai_thread_number"
+
+cdef int64_t LIMIT = <int64_t>1 << 62
+# How many threads have used a counter.
+cdef int64_t _threads = 0
+
+
+cdef inline int64_t _stripe() noexcept nogil:
+    global thread_number
+    if thread_number == 0:
+        thread_number = add(&_threads, 1) + 1
+    return thread_number % STRIPES
+
+
+cdef bint counter_add(CounterState *counter, int64_t n) noexcept nogil:
+    """Add `n` (0..2^62); False, and nothing is added, when the count would be beyond what a stripe holds."""
+    cdef int64_t *value = &counter.stripes[_stripe()].value
+    if add(value, n) >= LIMIT - n:
+        add(value, -n)
+        return False
+    return True
+
+
+cdef class Counter:
+    """Counts events, exactly, from any number of threads. It only goes up."""
+
+    def __cinit__(self):
+        cdef Memory memory = Memory(sizeof(CounterState))
+        self.owner = memory
+        self.state_ = <CounterState *>memory.data
+
+    def __repr__(self):
+        return f"<Counter {self.value}>"
+
+    def add(self, n=1):
+        """Count `n` (1..2^32) more.
+
+        Raises:
+            ConfigError: `n` is outside its range.
+            OverflowError: there are more than 2^61 already.
+        """
+        cdef int64_t count = 0
+        if type(n) is int and 1 <= n <= 4_294_967_296:
+            count = n
+        if count == 0:
+            raise ConfigError("n", n, "an int from 1 to 4294967296")
+        if not counter_add(self.state_, count):
+            raise OverflowError(f"the counter is full: {self.value}")
+
+    @property
+    def value(self):
+        """How many were counted. What others add meanwhile may or may not be in it."""
+        cdef int stripe
+        total = 0
+        for stripe in range(STRIPES):
+            total += load(&self.state_.stripes[stripe].value)
+        return total
