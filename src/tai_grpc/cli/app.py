@@ -1,0 +1,90 @@
+"""`tai-grpc`: finds the command, runs it, and turns what went wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+from tai_grpc._version import __version__
+from tai_grpc.cli.failure import exit_code_of
+from tai_grpc.cli.help import epilog
+from tai_grpc.errors import TaiGrpcError
+
+COMMANDS: Final = ("serve", "call", "load", "demo")
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+class _Commands(click.Group):
+    """Imports tai_grpc.cli.NAME when NAME is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"tai_grpc.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            ctx.fail(f"no command {args[0]!r}; there are: {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=epilog(
+        "tai-grpc serve --listen 127.0.0.1:50051",
+        "tai-grpc call 127.0.0.1:50051 tai.v1.Governor/GetPolicies",
+        "tai-grpc load 127.0.0.1:50051 --call tai.v1.Governor/HealthCheck -c 10 -n 1000",
+        "tai-grpc demo",
+    ),
+)
+@click.version_option(__version__, prog_name="tai-grpc")
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """Resilient gRPC between services: a control plane to serve, to call, to load and to see at work."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line of this process, and exit."""
+    # What grpcio's core writes to stderr repeats, with source lines, what the one line of an error says.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app.main(prog_name="tai-grpc", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "tai-grpc"
+        return _fail(f"{error.format_message().rstrip('.')} (see: {where} --help)", error.exit_code)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except TaiGrpcError as error:
+        return _fail(str(error), exit_code_of(error))
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing is left to say, not even when Python closes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"tai-grpc: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,19 @@
+"""The part of a command's --help that comes after its options."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXIT_CODES: Final = (
+    ("0", "it worked"),
+    ("1", "a call failed, a host cannot be reached, an address cannot be listened on"),
+    ("2", "the command line or its data is wrong"),
+    ("130", "ended by Ctrl-C"),
+)
+
+
+def epilog(*examples: str) -> str:
+    """Return the examples and the exit codes, in a form that click does not wrap."""
+    codes = [f"  {code:<5}{meaning}" for code, meaning in EXIT_CODES]
+    lines = [f"  {line}" for example in examples for line in example.splitlines()]
+    return "\n".join(["\b", "Examples:", *lines, "", "\b", "Exit codes:", *codes])

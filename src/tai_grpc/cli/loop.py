@@ -1,0 +1,21 @@
+"""The event loop of a command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_new_loop: Callable[[], asyncio.AbstractEventLoop] | None
+try:
+    from uvloop import new_event_loop as _new_loop
+except ImportError:  # there is none on Windows
+    _new_loop = None
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` on uvloop where there is one, else on asyncio's own loop; Ctrl-C cancels it."""
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(main)

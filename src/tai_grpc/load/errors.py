@@ -1,0 +1,9 @@
+"""What can be wrong with a call before it is sent."""
+
+from __future__ import annotations
+
+from tai_grpc.errors import TaiGrpcError
+
+
+class RequestError(TaiGrpcError, ValueError):
+    """The call cannot be made as it was asked for: an unknown method, or data that does not fit it."""

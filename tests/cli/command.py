@@ -1,0 +1,62 @@
+"""Runs the command line as its users do: a process with arguments, pipes and an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+COMMAND = (sys.executable, "-m", "tai_grpc.cli")
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The JSON values of stdout, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def error(self) -> str:
+        """Stderr, which must be exactly one line."""
+        assert self.err.endswith("\n"), self
+        assert len(self.err.splitlines()) == 1, self
+        return self.err.rstrip("\n")
+
+
+async def ran(process: asyncio.subprocess.Process, stdin: bytes | None = None) -> Ran:
+    """Wait for the end of a process."""
+    out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start the command with these arguments; end it, if it still runs, with the block."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdin=pipe, stdout=pipe, stderr=pipe)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def tai_grpc(*arguments: str, stdin: bytes | None = None) -> Ran:
+    """Run the command with these arguments to its end."""
+    async with started(*arguments) as process:
+        return await ran(process, stdin)

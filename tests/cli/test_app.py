@@ -1,0 +1,44 @@
+import pytest
+
+from cli.command import tai_grpc
+from tai_grpc import __version__
+
+COMMANDS = ("serve", "call", "load", "demo")
+
+
+async def test_the_version_is_printed() -> None:
+    ran = await tai_grpc("--version")
+    assert (ran.code, ran.out) == (0, f"tai-grpc, version {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+async def test_help_lists_every_command_and_the_exit_codes(arguments: tuple[str, ...]) -> None:
+    ran = await tai_grpc(*arguments)
+    assert (ran.code, ran.err) == (0, "")
+    for name in COMMANDS:
+        assert f"\n  {name}" in ran.out
+    assert "Exit codes:" in ran.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_the_help_of_a_command_has_examples_and_exit_codes(name: str) -> None:
+    ran = await tai_grpc(name, "--help")
+    assert ran.code == 0
+    assert "Examples:\n" in ran.out
+    assert f"    tai-grpc {name}" in ran.out
+    assert "Exit codes:\n    0  " in ran.out
+
+
+async def test_an_unknown_command_names_those_there_are() -> None:
+    ran = await tai_grpc("serv")
+    assert ran.code == 2
+    assert (
+        ran.error == "tai-grpc: no command 'serv'; there are: serve, call, load, demo (see: tai-grpc --help)"
+    )
+
+
+async def test_an_unknown_option_is_one_line_that_names_the_help() -> None:
+    ran = await tai_grpc("call", "--frobnicate")
+    assert ran.code == 2
+    assert "--frobnicate" in ran.error
+    assert ran.error.endswith("(see: tai-grpc call --help)")
