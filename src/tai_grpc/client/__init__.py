@@ -1,0 +1,1 @@
+"""The resilient client: see `GrpcClient`, `BlockingGrpcClient` and `Worker`."""

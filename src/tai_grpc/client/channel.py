@@ -1,0 +1,259 @@
+"""The channel that generated stubs are built on: every call made with it goes through the client's layers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from grpc import CallCredentials, Compression, StatusCode, aio
+
+from tai_grpc.client.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
+from tai_grpc.client.endpoints import Connect, Endpoints
+from tai_grpc.client.invocation import Invocation, StreamInvocation, UnaryInvocation, as_async
+from tai_grpc.client.layers import pipeline
+from tai_grpc.client.stats import ClientStats, Meter
+from tai_grpc.config import GrpcClientConfig
+from tai_grpc.errors import TaiGrpcError
+from tai_grpc.transport.base import CallOptions, Reply
+from tai_grpc.transport.grpcio import GrpcioTransport
+
+Req = TypeVar("Req")
+Res = TypeVar("Res")
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+MetadataArgument = aio.Metadata | Sequence[tuple[str, str | bytes]]
+Requests = AsyncIterable[Req] | Iterable[Req]
+
+MAX_IN_FLIGHT: Final = 65_536
+"""How many calls, streams included, one client may have in flight; one more ends with RESOURCE_EXHAUSTED."""
+
+
+class ResilientChannel:
+    """What a generated stub asks of a `grpc.aio.Channel`: the four kinds of calls, and `close`.
+
+    It has no connectivity of its own (`channel_ready`, `get_state`): each endpoint has its own connection.
+    """
+
+    def __init__(self, config: GrpcClientConfig, connect: Connect = GrpcioTransport) -> None:
+        self.endpoints = Endpoints(config, connect)
+        self.meter = Meter()
+        self._handle = pipeline(config, self.endpoints, self.meter)
+        self._in_flight: set[asyncio.Task[Reply]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._cut_off = False
+
+    def open(self) -> None:
+        """Bind the channel to the running event loop; calls can be made from now on.
+
+        Raises:
+            TaiGrpcError: it was opened before.
+        """
+        if self._loop is not None:
+            raise TaiGrpcError("this GrpcClient was opened before: make a new one for each `async with`")
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Refuse new calls, give those in flight `grace` seconds to end (None: none), then end the others
+        with CANCELLED, and disconnect.
+        """
+        self._closed = True
+        if grace and self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=grace)
+        self._cut_off = True
+        rest = list(self._in_flight)
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest)
+        await self.endpoints.close()
+
+    def start(self, call: Invocation) -> asyncio.Task[Reply]:
+        """Send a call on its way.
+
+        Raises:
+            TaiGrpcError: the client is not open, or another event loop's.
+        """
+        if self._closed:
+            raise TaiGrpcError("this GrpcClient is closed")
+        if self._loop is None:
+            raise TaiGrpcError(
+                "this GrpcClient is not open: make calls inside `async with GrpcClient(...) as client:`"
+            )
+        if self._loop is not asyncio.get_running_loop():
+            raise TaiGrpcError("this GrpcClient belongs to another event loop: make one in each")
+        task = self._loop.create_task(self._run(call) if len(self._in_flight) < MAX_IN_FLIGHT else _refuse())
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        return task
+
+    def stats(self) -> ClientStats:
+        """Return what has been counted since the channel was made."""
+        meter = self.meter
+        latency = meter.latency
+        return ClientStats(
+            calls=meter.calls,
+            failed=meter.failed,
+            cancelled=meter.cancelled,
+            attempts=meter.attempts,
+            retries=meter.retries,
+            p50_us=latency.percentile(50.0),
+            p99_us=latency.percentile(99.0),
+            p999_us=latency.percentile(99.9),
+            endpoints=tuple(self.endpoints.stats()),
+        )
+
+    async def _run(self, call: Invocation) -> Reply:
+        try:
+            return await self._handle(call)
+        except asyncio.CancelledError:
+            # `close` cancels each task once; whoever else cancels it wants to see that.
+            task = asyncio.current_task()
+            if self._cut_off and task is not None and task.cancelling() == 1:
+                return Reply(StatusCode.CANCELLED, "the client was closed while the call was in flight")
+            raise
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnaryMultiCallable[Any, Any]:
+        return UnaryUnaryMultiCallable(self, method, request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStreamMultiCallable[Any, Any]:
+        return UnaryStreamMultiCallable(self, method, request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnaryMultiCallable[Any, Any]:
+        return StreamUnaryMultiCallable(self, method, request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer | None = None,
+        response_deserializer: Deserializer | None = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStreamMultiCallable[Any, Any]:
+        return StreamStreamMultiCallable(self, method, request_serializer, response_deserializer)
+
+
+async def _refuse() -> Reply:
+    return Reply(
+        StatusCode.RESOURCE_EXHAUSTED, f"this client has {MAX_IN_FLIGHT} calls in flight", sent=False
+    )
+
+
+def _as_is(data: bytes) -> bytes:
+    return data
+
+
+def _options(
+    timeout: float | None,
+    metadata: MetadataArgument | None,
+    credentials: CallCredentials | None,
+    wait_for_ready: bool | None,
+    compression: Compression | None,
+) -> CallOptions:
+    return CallOptions(timeout, tuple(metadata or ()), credentials, wait_for_ready, compression)
+
+
+class _MultiCallable(Generic[Req, Res]):
+    """One method of a service; calling it makes a call.
+
+    `timeout` is in seconds. `wait_for_ready` waits for the endpoint that was picked; a breaker still refuses.
+    """
+
+    def __init__(
+        self,
+        channel: ResilientChannel,
+        method: str,
+        serialize: Callable[[Req], bytes] | None,
+        deserialize: Callable[[bytes], Res] | None,
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._serialize: Callable[[Any], bytes] = serialize or _as_is
+        self._deserialize: Callable[[bytes], Any] = deserialize or _as_is
+
+    def _start_streaming(
+        self, requests: Requests[Req] | None, options: CallOptions, *, long_lived: bool
+    ) -> tuple[StreamInvocation, asyncio.Task[Reply]]:
+        feed = None if requests is None else as_async(requests, self._serialize)
+        call = StreamInvocation(self._method, options, requests=feed, long_lived=long_lived)
+        return call, self._channel.start(call)
+
+
+class UnaryUnaryMultiCallable(_MultiCallable[Req, Res], aio.UnaryUnaryMultiCallable[Req, Res]):
+    def __call__(
+        self,
+        request: Req,
+        *,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> UnaryUnaryCall[Req, Res]:
+        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        call = UnaryInvocation(self._method, options, self._serialize(request))
+        return UnaryUnaryCall(call, self._channel.start(call), self._deserialize)
+
+
+class UnaryStreamMultiCallable(_MultiCallable[Req, Res], aio.UnaryStreamMultiCallable[Req, Res]):
+    def __call__(
+        self,
+        request: Req,
+        *,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> UnaryStreamCall[Req, Res]:
+        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        call = StreamInvocation(self._method, options, request=self._serialize(request), long_lived=True)
+        return UnaryStreamCall(call, self._channel.start(call), self._deserialize)
+
+
+class StreamUnaryMultiCallable(_MultiCallable[Req, Res], aio.StreamUnaryMultiCallable[Req, Res]):
+    def __call__(  # noqa: PLR0917 - grpc.aio's own signature
+        self,
+        request_iterator: Requests[Req] | None = None,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> StreamUnaryCall[Req, Res]:
+        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        call, task = self._start_streaming(request_iterator, options, long_lived=False)
+        return StreamUnaryCall(call, task, self._deserialize, self._serialize)
+
+
+class StreamStreamMultiCallable(_MultiCallable[Req, Res], aio.StreamStreamMultiCallable[Req, Res]):
+    def __call__(  # noqa: PLR0917 - grpc.aio's own signature
+        self,
+        request_iterator: Requests[Req] | None = None,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> StreamStreamCall[Req, Res]:
+        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        call, task = self._start_streaming(request_iterator, options, long_lived=True)
+        return StreamStreamCall(call, task, self._deserialize, self._serialize)

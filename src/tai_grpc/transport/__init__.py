@@ -1,0 +1,1 @@
+"""Transports: what carries a call to one address and back."""
