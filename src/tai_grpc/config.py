@@ -191,7 +191,9 @@ class GrpcClientConfig:
 
     `stream_timeout` is the default timeout of a server-streaming or bidirectional call: None (the default)
     lets a watch run for as long as it is wanted. `connect_backoff_max` bounds the wait, in seconds, between
-    two attempts to reach an endpoint that is down. Messages up to `max_message_bytes` are received.
+    two attempts to reach an endpoint that is down. Messages up to `max_message_bytes` are received. While calls
+    are in flight, an endpoint is pinged every `keepalive` seconds (1..7200) and is given up when it does not
+    answer; a server that forbids this on a quiet stream (most allow a ping every 300 s) ends it.
     """
 
     server_addresses: tuple[str, ...] = ("localhost:50051",)
@@ -202,6 +204,7 @@ class GrpcClientConfig:
     timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
     stream_timeout: float | None = None
     connect_backoff_max: float = 5.0
+    keepalive: float = 20.0
     max_message_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
@@ -215,6 +218,7 @@ class GrpcClientConfig:
         if self.stream_timeout is not None:
             check_float("stream_timeout", self.stream_timeout, 0.0, MAX_SECONDS, above=True)
         check_float("connect_backoff_max", self.connect_backoff_max, 0.1, 3600.0)
+        check_float("keepalive", self.keepalive, 1.0, 7200.0)
         check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
 
 
