@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _TRANSIENT_CODES: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
-_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+_METHOD: Final = re.compile(r"[^\s/]+/[^\s/]+")
 
 
 def check_int(name: str, value: object, low: int, high: int) -> int:
@@ -39,7 +40,7 @@ def check_float(name: str, value: object, low: float, high: float, *, above: boo
         ConfigError: naming the field and the range.
     """
     accepted = f"a number {'above' if above else 'from'} {low:g} {'and up ' if above else ''}to {high:g}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigError(name, value, accepted)
     if not low <= value <= high or (above and value == low):
         raise ConfigError(name, value, accepted)
@@ -54,6 +55,16 @@ def check_member(name: str, value: object, members: type[Enum]) -> None:
     """
     if not isinstance(value, members):
         raise ConfigError(name, value, f"one of {', '.join(map(str, members))}")
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Let `value` pass when it is a `kind`.
+
+    Raises:
+        ConfigError: naming the field and the type.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(name, value, f"a {kind.__name__}")
 
 
 def check_address(name: str, value: object) -> str:
@@ -133,8 +144,8 @@ class RetryConfig:
     max_backoff: float = 10.0
     backoff_multiplier: float = 2.0
     jitter: Jitter = Jitter.A6
-    retryable_codes: frozenset[str] = frozenset({"UNAVAILABLE"})
-    idempotent_methods: frozenset[str] = frozenset()
+    retryable_codes: AbstractSet[str | StatusCode] = frozenset({"UNAVAILABLE"})
+    idempotent_methods: AbstractSet[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_int("max_retries", self.max_retries, 0, 100)
@@ -143,15 +154,30 @@ class RetryConfig:
         check_float("backoff_multiplier", self.backoff_multiplier, 1.0, 100.0)
         check_member("jitter", self.jitter, Jitter)
         object.__setattr__(self, "retryable_codes", _code_names(self.retryable_codes))
-        object.__setattr__(self, "idempotent_methods", frozenset(self.idempotent_methods))
+        object.__setattr__(self, "idempotent_methods", _methods(self.idempotent_methods))
 
 
-def _code_names(codes: Iterable[str | StatusCode]) -> frozenset[str]:
-    names = frozenset(code if isinstance(code, str) else code.name for code in codes)
-    if wrong := sorted(names - _TRANSIENT_CODES):
-        accepted = f"codes that may be transient: {', '.join(sorted(_TRANSIENT_CODES))}"
-        raise ConfigError("retryable_codes", wrong[0], accepted)
-    return names
+def _code_names(codes: object) -> frozenset[str]:
+    accepted = f"a set of codes that may be transient: {', '.join(sorted(_TRANSIENT_CODES))}"
+    if isinstance(codes, str) or not isinstance(codes, Collection):
+        raise ConfigError("retryable_codes", codes, accepted)
+    names: set[str] = set()
+    for code in codes:
+        name = getattr(code, "name", code)
+        if not isinstance(name, str) or name not in _TRANSIENT_CODES:
+            raise ConfigError("retryable_codes", name, accepted)
+        names.add(name)
+    return frozenset(names)
+
+
+def _methods(methods: object) -> frozenset[str]:
+    accepted = 'a set of methods, each "pkg.Service/Method"'
+    if isinstance(methods, str) or not isinstance(methods, Collection):
+        raise ConfigError("idempotent_methods", methods, accepted)
+    for method in methods:
+        if not isinstance(method, str) or not _METHOD.fullmatch(method):
+            raise ConfigError("idempotent_methods", method, accepted)
+    return frozenset(methods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +217,12 @@ class GrpcClientConfig:
 
     `stream_timeout` is the default timeout of a server-streaming or bidirectional call: None (the default)
     lets a watch run for as long as it is wanted. `connect_backoff_max` bounds the wait, in seconds, between
-    two attempts to reach an endpoint that is down. Messages up to `max_message_bytes` are received. While calls
-    are in flight, an endpoint is pinged every `keepalive` seconds (1..7200) and is given up when it does not
-    answer; a server that forbids this on a quiet stream (most allow a ping every 300 s) ends it.
+    two attempts to reach an endpoint that is down. Messages up to `max_message_bytes` are received. While
+    calls are in flight, an endpoint is pinged every `keepalive` seconds (1..7200) and is given up when it
+    does not answer; a server that forbids this on a quiet stream (most allow a ping every 300 s) ends it.
     """
 
-    server_addresses: tuple[str, ...] = ("localhost:50051",)
+    server_addresses: Sequence[str] = ("localhost:50051",)
     strategy: LoadBalancingStrategy = LoadBalancingStrategy.ROUND_ROBIN
     breaker: CircuitBreakerConfig = field(default_factory=CircuitBreakerConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
@@ -208,18 +234,26 @@ class GrpcClientConfig:
     max_message_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        if isinstance(self.server_addresses, str) or not self.server_addresses:
-            raise ConfigError("server_addresses", self.server_addresses, "a list of at least one address")
-        addresses = tuple(check_address("server_addresses", address) for address in self.server_addresses)
-        if len(set(addresses)) != len(addresses):
-            raise ConfigError("server_addresses", self.server_addresses, "each address once")
-        object.__setattr__(self, "server_addresses", addresses)
+        object.__setattr__(self, "server_addresses", _addresses(self.server_addresses))
         check_member("strategy", self.strategy, LoadBalancingStrategy)
+        check_type("breaker", self.breaker, CircuitBreakerConfig)
+        check_type("retry", self.retry, RetryConfig)
+        check_type("retry_budget", self.retry_budget, RetryBudgetConfig)
+        check_type("timeout", self.timeout, TimeoutConfig)
         if self.stream_timeout is not None:
             check_float("stream_timeout", self.stream_timeout, 0.0, MAX_SECONDS, above=True)
         check_float("connect_backoff_max", self.connect_backoff_max, 0.1, 3600.0)
         check_float("keepalive", self.keepalive, 1.0, 7200.0)
         check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
+
+
+def _addresses(addresses: object) -> tuple[str, ...]:
+    if isinstance(addresses, str) or not isinstance(addresses, Collection) or not addresses:
+        raise ConfigError("server_addresses", addresses, "a list of at least one address")
+    checked = tuple(check_address("server_addresses", address) for address in addresses)
+    if len(set(checked)) != len(checked):
+        raise ConfigError("server_addresses", addresses, "each address once")
+    return checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +299,4 @@ class GrpcServerConfig:
         check_int("max_concurrent_calls", self.max_concurrent_calls, 1, 1_000_000)
         check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
         check_int("max_watch_backlog", self.max_watch_backlog, 1, 1_000_000)
+        check_type("limits", self.limits, StoreLimits)
