@@ -1,0 +1,260 @@
+"""Every setting of every config: its default, the ends of its range, and what is refused beyond them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from enum import Enum
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+
+from tai_grpc.config import (
+    CircuitBreakerConfig,
+    GrpcClientConfig,
+    GrpcServerConfig,
+    Jitter,
+    LoadBalancingStrategy,
+    RetryBudgetConfig,
+    RetryConfig,
+    StoreLimits,
+    TimeoutConfig,
+)
+from tai_grpc.errors import ConfigError
+
+WEEK = 604_800.0
+TINY = 1e-9
+NOT_NUMBERS: tuple[Any, ...] = (True, False, "1", b"1", [1], object())
+
+
+class Setting(NamedTuple):
+    """What one field is by default, what it takes, what it refuses, and what the refusal must mention."""
+
+    default: Any
+    good: tuple[Any, ...]
+    bad: tuple[Any, ...]
+    mentions: tuple[str, ...]
+
+
+def whole(default: int, low: int, high: int) -> Setting:
+    bad = (low - 1, -1, high + 1, 10**400, float(low), math.nan, math.inf, None, *NOT_NUMBERS)
+    return Setting(default, (low, high), bad, (str(low), str(high)))
+
+
+def number(
+    default: float | None, low: float, high: float, *, above: bool = False, optional: bool = False
+) -> Setting:
+    good: tuple[Any, ...] = (low + TINY if above else low, high, int(high))
+    bad: tuple[Any, ...] = (
+        -1,
+        low - TINY,
+        high * 1.001,
+        10**400,
+        math.nan,
+        math.inf,
+        -math.inf,
+        *NOT_NUMBERS,
+    )
+    bad += (low,) if above else ()
+    good, bad = ((*good, None), bad) if optional else (good, (*bad, None))
+    return Setting(default, good, bad, (f"{low:g}", f"{high:g}"))
+
+
+def member(default: Enum) -> Setting:
+    kind = type(default)
+    return Setting(default, tuple(kind), (default.value, default.name, 0, None), tuple(map(str, kind)))
+
+
+def nested(default: Any) -> Setting:
+    kind = type(default)
+    return Setting(default, (kind(),), (kind, None, 0, {}, object()), (kind.__name__,))
+
+
+BAD_ADDRESSES: tuple[Any, ...] = (
+    "",
+    "localhost",
+    "localhost:",
+    ":50051",
+    "localhost:65536",
+    "localhost:-1",
+    "localhost:http",
+    "localhost:٨٠",
+    "::1:50051",
+    "[::1]",
+    "http://localhost:50051",
+    "local host:50051",
+    "localhost:50051\n",
+    "unix:",
+    b"localhost:50051",
+    50051,
+    None,
+)
+ADDRESSES = ("localhost:0", "127.0.0.1:65535", "[::1]:50051", "unix:/run/tai.sock")
+CODES = {
+    "UNKNOWN",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "ABORTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+}
+
+SETTINGS: dict[type[Any], dict[str, Setting]] = {
+    CircuitBreakerConfig: {
+        "failure_threshold": whole(5, 1, 65535),
+        "open_timeout": number(30.0, 0.001, WEEK),
+        "half_open_max_calls": whole(3, 1, 255),
+    },
+    RetryConfig: {
+        "max_retries": whole(3, 0, 100),
+        "initial_backoff": number(0.1, 0.0, WEEK, above=True),
+        "max_backoff": number(10.0, 0.0, WEEK, above=True),
+        "backoff_multiplier": number(2.0, 1.0, 100.0),
+        "jitter": member(Jitter.A6),
+        "retryable_codes": Setting(
+            frozenset({"UNAVAILABLE"}),
+            (frozenset(), frozenset(CODES), ["ABORTED"], {grpc.StatusCode.INTERNAL}),
+            (
+                "UNAVAILABLE",
+                ["NOT_FOUND"],
+                [grpc.StatusCode.CANCELLED],
+                ["unavailable"],
+                [14],
+                [["ABORTED"]],
+                14,
+                None,
+            ),
+            tuple(CODES),
+        ),
+        "idempotent_methods": Setting(
+            frozenset(),
+            (frozenset({"pkg.Service/Method"}), ["a.B/C", "a.B/D"]),
+            ("pkg.Service/Method", ["/pkg.Service/Method"], ["Method"], ["a.B/"], [b"a.B/C"], [1], 1, None),
+            ("pkg.Service/Method",),
+        ),
+    },
+    RetryBudgetConfig: {
+        "max_tokens": whole(10, 1, 1000),
+        "token_ratio": number(0.1, 0.001, 1000.0),
+    },
+    TimeoutConfig: {
+        "default_timeout": number(30.0, 0.0, WEEK, above=True),
+        "max_timeout": number(60.0, 0.0, WEEK, above=True),
+    },
+    GrpcClientConfig: {
+        "server_addresses": Setting(
+            ("localhost:50051",),
+            (ADDRESSES, list(ADDRESSES)),
+            ((), [], "localhost:50051", 5, None, ["a:1", "a:1"], *([address] for address in BAD_ADDRESSES)),
+            (),
+        ),
+        "strategy": member(LoadBalancingStrategy.ROUND_ROBIN),
+        "breaker": nested(CircuitBreakerConfig()),
+        "retry": nested(RetryConfig()),
+        "retry_budget": nested(RetryBudgetConfig()),
+        "timeout": nested(TimeoutConfig()),
+        "stream_timeout": number(None, 0.0, WEEK, above=True, optional=True),
+        "connect_backoff_max": number(5.0, 0.1, 3600.0),
+        "keepalive": number(20.0, 1.0, 7200.0),
+        "max_message_bytes": whole(4 * 1024 * 1024, 1, 2**31 - 1),
+    },
+    StoreLimits: {
+        "max_policies": whole(100_000, 1, 100_000_000),
+        "max_actions": whole(1_000_000, 1, 100_000_000),
+        "max_tasks": whole(1_000_000, 1, 100_000_000),
+        "max_groups": whole(10_000, 1, 100_000_000),
+        "history": whole(100_000, 1, 100_000_000),
+    },
+    GrpcServerConfig: {
+        "listen": Setting(
+            "127.0.0.1:50051", ADDRESSES, BAD_ADDRESSES, ("HOST:PORT", "[IPV6]:PORT", "unix:PATH")
+        ),
+        "max_timeout": number(60.0, 0.0, WEEK, above=True),
+        "max_stream_timeout": number(None, 0.0, WEEK, above=True, optional=True),
+        "grace": number(10.0, 0.0, 3600.0),
+        "max_concurrent_calls": whole(10_000, 1, 1_000_000),
+        "max_message_bytes": whole(4 * 1024 * 1024, 1, 2**31 - 1),
+        "max_watch_backlog": whole(1_000, 1, 1_000_000),
+        "limits": nested(StoreLimits()),
+    },
+}
+
+
+EACH_SETTING = [
+    pytest.param(config, name, setting, id=f"{config.__name__}.{name}")
+    for config, fields in SETTINGS.items()
+    for name, setting in fields.items()
+]
+
+
+def made(config: type[Any], name: str, value: Any) -> Any:
+    """Make a config with one field set, and its partners such that only this field can be wrong."""
+    partners = {"default_timeout": {"max_timeout": WEEK}, "max_timeout": {"default_timeout": TINY}}
+    return config(**(partners.get(name, {}) if config is TimeoutConfig else {}), **{name: value})
+
+
+def test_the_table_above_names_every_field_of_every_config() -> None:
+    for config, fields in SETTINGS.items():
+        assert [field.name for field in dataclasses.fields(config)] == list(fields)
+
+
+@pytest.mark.parametrize("config", SETTINGS)
+def test_a_config_is_frozen(config: type[Any]) -> None:
+    made = config()
+    for field in dataclasses.fields(config):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, field.name, getattr(made, field.name))
+
+
+@pytest.mark.parametrize(("config", "name", "setting"), EACH_SETTING)
+def test_defaults(config: type[Any], name: str, setting: Setting) -> None:
+    assert getattr(config(), name) == setting.default
+
+
+@pytest.mark.parametrize(("config", "name", "setting"), EACH_SETTING)
+def test_values_within_the_range_are_taken(config: type[Any], name: str, setting: Setting) -> None:
+    for value in setting.good:
+        kept = getattr(made(config, name, value), name)
+        if isinstance(kept, frozenset):
+            assert kept == {getattr(one, "name", one) for one in value}
+        elif isinstance(kept, tuple):
+            assert kept == tuple(value)
+        else:
+            assert kept == value
+
+
+@pytest.mark.parametrize(("config", "name", "setting"), EACH_SETTING)
+def test_other_values_are_refused_with_the_field_and_its_range(
+    config: type[Any], name: str, setting: Setting
+) -> None:
+    for value in setting.bad:
+        with pytest.raises(ConfigError) as caught:
+            made(config, name, value)
+        assert caught.value.field == name
+        assert str(caught.value).startswith(f"{name}=")
+        for mention in setting.mentions:
+            assert mention in caught.value.accepted, f"{name}={value!r}"
+
+
+def test_the_default_timeout_must_not_exceed_the_maximum() -> None:
+    with pytest.raises(ConfigError, match=r"default_timeout=2\.5: expected at most max_timeout \(2\)"):
+        TimeoutConfig(default_timeout=2.5, max_timeout=2.0)
+    assert TimeoutConfig(default_timeout=2.0, max_timeout=2.0).default_timeout == 2.0
+
+
+def test_an_address_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected each address once"):
+        GrpcClientConfig(server_addresses=["localhost:1", "localhost:2", "localhost:1"])
+
+
+def test_codes_may_be_given_as_grpc_status_codes() -> None:
+    codes = RetryConfig(retryable_codes={grpc.StatusCode.ABORTED, "UNAVAILABLE"}).retryable_codes
+    assert codes == {"ABORTED", "UNAVAILABLE"}
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.name not in CODES])
+def test_codes_that_would_fail_again_are_never_retryable(code: grpc.StatusCode) -> None:
+    with pytest.raises(ConfigError, match=f"retryable_codes=.*{code.name}"):
+        RetryConfig(retryable_codes={code})
