@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from tai_grpc.errors import StoreUnavailableError
 from tai_grpc.services import work
 from tai_grpc.services.core import Core
 from tai_grpc.services.errors import ServiceError
+from tai_grpc.status import StatusCode
 from tai_grpc.stores.base import TIMERS, Transaction
 
 _MAX_BATCH: Final = 256
@@ -21,8 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 async def run_timers(core: Core) -> None:
-    """Do what is due, when it is due, until cancelled. What the store refuses is tried again, in smaller
-    batches: one thing that does not fit must not hold up what does.
+    """Do what is due, when it is due, until cancelled.
+
+    A task that the store has no room for is put off, so that it does not hold up those behind it.
     """
     batch = _MAX_BATCH
 
@@ -40,6 +43,10 @@ async def run_timers(core: Core) -> None:
             else:
                 await asyncio.sleep(0)
         except (ServiceError, StoreUnavailableError) as error:
-            _log.warning("due work is held up: %s", error)
-            batch = max(batch // 2, 1)
-            await asyncio.sleep(_RETRY_SECONDS)
+            if isinstance(error, ServiceError) and error.code is StatusCode.RESOURCE_EXHAUSTED:
+                if batch == 1:
+                    await core.run(partial(work.put_off, reason=error.details))
+                batch = 1
+            else:
+                _log.warning("due work is held up: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)

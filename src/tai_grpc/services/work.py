@@ -6,6 +6,7 @@ lease makes the task RUNNING, an acknowledgement ends it, a nak or a lost lease 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -28,6 +29,8 @@ from tai_grpc.stores.records import (
 
 TASK_PREFIX: Final = "task/"
 """The id of a task's action is this and the task's id; no other action's id begins so."""
+
+_log = logging.getLogger(__name__)
 
 
 def hand_out(
@@ -99,6 +102,13 @@ def tick(transaction: Transaction, limit: int) -> int:
     for task in due:
         _queue(transaction, task, made)
     return transaction.moment.now_ns if lapsed or due else transaction.next_timer_ns()
+
+
+def put_off(transaction: Transaction, reason: str) -> None:
+    """Let the task that is longest due wait a little more, for a reason that its watchers see."""
+    for task in transaction.due_tasks(1):
+        _log.warning("task %s is put off: %s", task.task_id, reason)
+        transaction.put(tasks.put_off(task, reason, transaction.moment))
 
 
 def _queue(transaction: Transaction, task: TaskRecord, made: set[str]) -> None:

@@ -20,6 +20,7 @@ from tai_grpc.stores.records import Receipt, TaskRecord, TaskState
 SUBMIT: Final = "tai.v1.Scheduler/SubmitTask"
 CANCEL: Final = "tai.v1.Scheduler/CancelTask"
 MAX_BACKOFF_NS: Final = 3_600_000_000_000
+PUT_OFF_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,12 @@ def cancel(task: TaskRecord | None, command: Cancel, moment: Moment) -> Change:
 def queued(task: TaskRecord, moment: Moment) -> TaskRecord:
     """The task is due: it waits for a worker."""
     return _moved(task, TaskState.QUEUED, moment)
+
+
+def put_off(task: TaskRecord, reason: str, moment: Moment) -> TaskRecord:
+    """There is no room for its action: it is due again a little later. That is no attempt."""
+    after = _moved(task, TaskState.SCHEDULED, moment)
+    return replace(after, scheduled_time_ns=moment.now_ns + PUT_OFF_NS, reason=reason)
 
 
 def started(task: TaskRecord, moment: Moment) -> TaskRecord:

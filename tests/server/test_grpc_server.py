@@ -1,0 +1,188 @@
+"""The server's life: listening, refusing, draining."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from server.conftest import GenericServicer, Serve
+from tai_grpc.config import GrpcServerConfig
+from tai_grpc.server import GrpcServer
+from tai_grpc.tai import HealthCheckRequest, StreamPoliciesRequest
+from tai_grpc.tai.v1.governor_pb2_grpc import GovernorStub
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health(channel: Any) -> Any:
+    return health_pb2_grpc.HealthStub(channel)
+
+
+def governor(channel: Any) -> Any:
+    return GovernorStub(channel)
+
+
+async def test_every_service_is_healthy_and_named_by_reflection(serve: Serve) -> None:
+    server, channel = await serve({})
+    assert set(server.service_names) == {
+        "tai.v1.Governor",
+        "tai.v1.Coordinator",
+        "tai.v1.Scheduler",
+        "test.Generic",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    for name in ("", *server.service_names):
+        answer = await health(channel).Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == SERVING
+
+
+async def test_stop_turns_health_ends_watches_refuses_calls_and_lets_those_in_flight_finish(
+    serve: Serve,
+) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def work(request: bytes, context: Any) -> bytes:
+        begun.set()
+        await release.wait()
+        return b"finished"
+
+    server, channel = await serve({"Work": grpc.unary_unary_rpc_method_handler(work)})
+    in_flight = channel.unary_unary("/test.Generic/Work")(b"")
+    await begun.wait()
+    watch = governor(channel).StreamPolicies(StreamPoliciesRequest())
+    await watch.initial_metadata()
+    statuses = health(channel).Watch(health_pb2.HealthCheckRequest())
+    assert (await statuses.read()).status == SERVING
+
+    stopping = asyncio.create_task(server.stop())
+    assert (await statuses.read()).status == NOT_SERVING
+    statuses.cancel()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watch.read()
+    assert caught.value.code() is StatusCode.UNAVAILABLE
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await governor(channel).HealthCheck(HealthCheckRequest())
+    assert caught.value.code() is StatusCode.UNAVAILABLE
+    assert not stopping.done()
+    release.set()
+    assert await in_flight == b"finished"
+    await asyncio.wait_for(stopping, 5)
+    await server.stop()
+
+
+async def test_a_call_that_outlasts_the_grace_is_cancelled(serve: Serve) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hang(request: bytes, context: Any) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return b""
+
+    server, channel = await serve({"Hang": grpc.unary_unary_rpc_method_handler(hang)})
+    call = channel.unary_unary("/test.Generic/Hang")(b"")
+    await begun.wait()
+    await server.stop(grace=0.05)
+    await asyncio.wait_for(ended.wait(), 5)
+    assert await call.code() in (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
+
+
+SERVE = """
+import asyncio, sys
+from tai_grpc.config import GrpcServerConfig
+from tai_grpc.server import GrpcServer
+
+class SlowServicer: pass
+
+async def main():
+    server = GrpcServer(GrpcServerConfig(listen="127.0.0.1:0", grace=10.0))
+    await server.start()
+    print(server.address, flush=True)
+    await server.run()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_process_with_exit_code_0(number: signal.Signals) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    address = (await process.stdout.readline()).decode().strip()
+    async with grpc.aio.insecure_channel(address) as channel:
+        watch = governor(channel).StreamPolicies(StreamPoliciesRequest())
+        await watch.initial_metadata()
+        process.send_signal(number)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert caught.value.details() == "the server is shutting down"
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0, errors.decode()
+    assert b"Traceback" not in errors
+
+
+async def test_a_taken_port_is_an_oserror_that_names_it(serve: Serve) -> None:
+    server, _ = await serve({})
+    second = GrpcServer(GrpcServerConfig(listen=server.address))
+    with pytest.raises(OSError, match=f"cannot listen on {server.address}"):
+        await second.start()
+
+
+async def test_it_listens_on_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
+    server, channel = await serve({}, listen=f"unix:{tmp_path}/socket")
+    assert server.address == f"unix:{tmp_path}/socket"
+    assert (await governor(channel).HealthCheck(HealthCheckRequest())).status == "healthy"
+
+
+async def test_a_message_over_the_limit_is_resource_exhausted(serve: Serve) -> None:
+    async def echo(request: bytes, context: Any) -> bytes:
+        return request
+
+    _, channel = await serve({"Echo": grpc.unary_unary_rpc_method_handler(echo)}, max_message_bytes=1000)
+    assert await channel.unary_unary("/test.Generic/Echo")(bytes(1000)) == bytes(1000)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/test.Generic/Echo")(bytes(1001))
+    assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_calls_over_the_limit_are_refused(serve: Serve) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def work(request: bytes, context: Any) -> bytes:
+        begun.set()
+        await release.wait()
+        return b""
+
+    _, channel = await serve({"Work": grpc.unary_unary_rpc_method_handler(work)}, max_concurrent_calls=1)
+    call = channel.unary_unary("/test.Generic/Work")(b"")
+    await begun.wait()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/test.Generic/Work")(b"")
+    assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    release.set()
+    assert await call == b""
+
+
+async def test_misuse_is_told(serve: Serve) -> None:
+    server, _ = await serve({})
+    with pytest.raises(RuntimeError, match="before the server starts"):
+        server.add(GenericServicer({}))
+    with pytest.raises(RuntimeError, match="starts once"):
+        await server.start()
+    fresh = GrpcServer()
+    with pytest.raises(TypeError, match="object has no base that protoc"):
+        fresh.add(object())
+    with pytest.raises(RuntimeError, match="not running"):
+        fresh.address  # noqa: B018 -- reading it is the point
