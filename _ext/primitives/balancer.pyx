@@ -13,6 +13,7 @@ cimport cython
 from cpython.tuple cimport PyTuple_GET_ITEM
 
 from tai_grpc._ext.primitives.arena cimport Memory
+from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport add, add_u64, cas, exchange, load
 from tai_grpc._ext.primitives.breaker cimport (
     FAILURE, IGNORED, REFUSED, SUCCESS,
@@ -20,7 +21,7 @@ from tai_grpc._ext.primitives.breaker cimport (
 )
 
 from tai_grpc._ext.primitives.breaker import CircuitState
-from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy
+from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, check_int
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 MAX_ENDPOINTS = 65_536
@@ -287,12 +288,10 @@ cdef class LoadBalancer:
             ConfigError: an argument is outside its range; the endpoint is not released.
             ValueError: it was released before, or is another balancer's.
         """
-        cdef int64_t latency = -1
+        cdef int64_t latency = natural(latency_us)
         cdef int change, outcome
-        if type(latency_us) is int and 0 <= latency_us <= MAX_LATENCY_US:
-            latency = latency_us
-        if latency < 0:
-            raise ConfigError("latency_us", latency_us, f"an int from 0 to {MAX_LATENCY_US}")
+        if not 0 <= latency <= MAX_LATENCY_US:
+            latency = check_int("latency_us", latency_us, 0, MAX_LATENCY_US)
         if success is not None and type(success) is not bool:
             raise ConfigError("success", success, "True, False or None")
         if endpoint.state is NULL or endpoint.state.balancer != self.id:

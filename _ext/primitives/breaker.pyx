@@ -29,10 +29,11 @@ from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from libc.math cimport ceil
 
 from tai_grpc._ext.primitives.arena cimport Memory
+from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport cas_u64, load, raise_to
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
-from tai_grpc.config import CircuitBreakerConfig
+from tai_grpc.config import CircuitBreakerConfig, check_int
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 
@@ -312,11 +313,12 @@ cdef class CircuitBreaker:
         Raises:
             ConfigError: `permit` is none that `acquire` gave, or `outcome` no Outcome.
         """
-        if type(permit) is not int or not 0 <= permit <= ERA_MASK:
-            raise ConfigError("permit", permit, "a permit that acquire() returned, which is >= 0")
+        cdef int64_t era = natural(permit)
+        if not 0 <= era <= <int64_t>ERA_MASK:
+            era = check_int("permit", permit, 0, ERA_MASK)
         if type(outcome) is not Outcome:
             raise ConfigError("outcome", outcome, "an Outcome")
-        self.finish(permit, outcome)
+        self.finish(era, outcome)
 
     def is_call_allowed(self):
         """Whether one call may be made now. While HALF_OPEN, a yes takes one of the permits."""

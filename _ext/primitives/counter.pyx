@@ -2,9 +2,10 @@
 """A counter in stripes: each thread adds to one of them, on a cache line that few other threads write."""
 
 from tai_grpc._ext.primitives.arena cimport Memory
+from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport add, load
 
-from tai_grpc.errors import ConfigError
+from tai_grpc.config import check_int
 
 cdef extern from *:
     """
@@ -14,6 +15,7 @@ cdef extern from *:
     int64_t thread_number "tai_thread_number"
 
 cdef int64_t LIMIT = <int64_t>1 << 62
+cdef int64_t MAX_ADD = <int64_t>1 << 32
 # How many threads have used a counter.
 cdef int64_t _threads = 0
 
@@ -52,11 +54,9 @@ cdef class Counter:
             ConfigError: `n` is outside its range.
             OverflowError: there are more than 2^61 already.
         """
-        cdef int64_t count = 0
-        if type(n) is int and 1 <= n <= 4_294_967_296:
-            count = n
-        if count == 0:
-            raise ConfigError("n", n, "an int from 1 to 4294967296")
+        cdef int64_t count = natural(n)
+        if not 1 <= count <= MAX_ADD:
+            count = check_int("n", n, 1, MAX_ADD)
         if not counter_add(self.state_, count):
             raise OverflowError(f"the counter is full: {self.value}")
 

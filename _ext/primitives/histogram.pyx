@@ -21,6 +21,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 
 from tai_grpc._ext.primitives.arena cimport Memory
+from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport add, load, store
 
 from tai_grpc.config import check_float, check_int
@@ -51,10 +52,9 @@ cdef uint64_t ENCODING_COOKIE = 0x1C849313
 cdef void layout(HistogramState *histogram, int64_t lowest, int64_t highest, int64_t digits) noexcept nogil:
     """Set up zeroed memory. `lowest` 1..2^40, `highest` 2 * lowest..2^61, `digits` 1..5."""
     cdef int64_t resolution = 2
-    cdef int64_t i
     cdef uint64_t sub_bucket_count, covered
     cdef int64_t buckets = 1
-    for i in range(digits):
+    for _ in range(digits):
         resolution *= 10
     histogram.lowest = lowest
     histogram.highest = highest
@@ -73,9 +73,8 @@ cdef void layout(HistogramState *histogram, int64_t lowest, int64_t highest, int
 
 cdef inline int64_t _index(const HistogramState *histogram, int64_t value) noexcept nogil:
     """The index of the count of `value`, 0..highest."""
-    cdef int64_t bucket = (
-        63 - clz(<uint64_t>value | histogram.sub_bucket_mask) - histogram.unit_magnitude - histogram.half_magnitude
-    )
+    cdef int64_t highest_bit = 63 - clz(<uint64_t>value | histogram.sub_bucket_mask)
+    cdef int64_t bucket = highest_bit - histogram.unit_magnitude - histogram.half_magnitude
     return (bucket << histogram.half_magnitude) + (value >> (bucket + histogram.unit_magnitude))
 
 
@@ -98,7 +97,9 @@ cdef inline int64_t _highest_at(const HistogramState *histogram, int64_t index) 
     return _lowest_at(histogram, index) + _width_at(histogram, index) - 1
 
 
-cdef void histogram_record(HistogramState *histogram, int64_t *counts, int64_t value, int64_t count) noexcept nogil:
+cdef void histogram_record(
+    HistogramState *histogram, int64_t *counts, int64_t value, int64_t count
+) noexcept nogil:
     """Count `value`, `count` times; what is over `highest`, or negative, as `highest`."""
     if <uint64_t>value > <uint64_t>histogram.highest:
         add(&histogram.clamped, count)
@@ -171,8 +172,7 @@ cdef int64_t _last(const HistogramState *histogram, const int64_t *counts) noexc
 
 cdef inline uint8_t *_put(uint8_t *out, int64_t number) noexcept nogil:
     cdef uint64_t rest = (<uint64_t>number << 1) ^ <uint64_t>(number >> 63)
-    cdef int i
-    for i in range(8):
+    for _ in range(8):
         if rest < 0x80:
             break
         out[0] = <uint8_t>(rest & 0x7F) | 0x80
@@ -195,8 +195,7 @@ cdef Py_ssize_t _encode(const int64_t *counts, int64_t counts_len, uint8_t *out)
             while index < counts_len and load(&counts[index]) == 0:
                 zeros += 1
                 index += 1
-            if zeros > 1:
-                count = -zeros
+            count = -zeros
         out = _put(out, count)
     return out - start
 
@@ -289,12 +288,7 @@ cdef class LatencyHistogram:
         Raises:
             ConfigError: it is no int, or negative.
         """
-        cdef int64_t value = -1
-        if type(us) is int:
-            if us > MAX_VALUE:
-                value = MAX_VALUE
-            elif us >= 0:
-                value = us
+        cdef int64_t value = natural(us)
         if value < 0:
             raise ConfigError("us", us, "an int from 0")
         histogram_record(self.state_, self.counts_, value, 1)
@@ -324,9 +318,8 @@ cdef class LatencyHistogram:
 
     def percentile(self, percentile):
         """The value that `percentile` (0..100) per cent of the recorded ones do not exceed; 0: none was."""
-        return histogram_percentile(
-            self.state_, self.counts_, check_float("percentile", percentile, 0.0, 100.0)
-        )
+        cdef double per_cent = check_float("percentile", percentile, 0.0, 100.0)
+        return histogram_percentile(self.state_, self.counts_, per_cent)
 
     @property
     def count(self):
@@ -357,7 +350,7 @@ cdef class LatencyHistogram:
 
     @property
     def counts(self):
-        """The counts, bucket by bucket, as a read-only numpy array of int64 that changes as values come in."""
+        """The counts, bucket by bucket: a read-only numpy array of int64, no copy but the counts themselves."""
         import numpy
 
         return numpy.frombuffer(self, dtype=numpy.int64)
@@ -410,7 +403,8 @@ cdef class LatencyHistogram:
 
         `clamped` is not in it.
         """
-        cdef int64_t counts_len = _last(self.state_, self.counts_) + 1
+        cdef const HistogramState *state = self.state_
+        cdef int64_t counts_len = _last(state, self.counts_) + 1
         cdef Py_ssize_t size
         cdef bytes payload
         cdef uint8_t *out = <uint8_t *>malloc(<size_t>counts_len * 9 + 1)
@@ -423,7 +417,7 @@ cdef class LatencyHistogram:
         finally:
             free(out)
         header = _INNER.pack(
-            ENCODING_COOKIE, size, 0, self.state_.significant_digits, self.state_.lowest, self.state_.highest, 1.0
+            ENCODING_COOKIE, size, 0, state.significant_digits, state.lowest, state.highest, 1.0
         )
         compressed = compress(header + payload)
         return b64encode(_OUTER.pack(COMPRESSED_COOKIE, len(compressed)) + compressed)
@@ -455,8 +449,7 @@ cdef class LatencyHistogram:
                 raise ValueError(f"it is not followed by {size} bytes")
         except (Base64Error, StructError, ZlibError, ValueError, TypeError) as error:
             raise ValueError(f"not an HdrHistogram V2 blob: {error}") from error
-        if not _decode(
-            <const uint8_t *>PyBytes_AS_STRING(payload), len(payload), histogram.counts_, histogram.state_.counts_len
-        ):
+        cdef const uint8_t *encoded = <const uint8_t *>PyBytes_AS_STRING(payload)
+        if not _decode(encoded, len(payload), histogram.counts_, histogram.state_.counts_len):
             raise ValueError("not an HdrHistogram V2 blob: its counts are wrong")
         return histogram

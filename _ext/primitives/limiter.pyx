@@ -10,6 +10,7 @@ so nothing is lost by asking often, and whatever is asked, any window of t secon
 from libc.math cimport ceil
 
 from tai_grpc._ext.primitives.arena cimport Memory
+from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport cas, load
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
@@ -89,10 +90,9 @@ cdef class TokenBucket:
         return self.state_.burst
 
     cdef int64_t tokens(self, object n) except -1:
-        """`n` when this bucket can ever hold as many."""
-        if type(n) is int and 1 <= n <= self.state_.burst:
-            return n
-        raise ConfigError("n", n, f"an int from 1 to burst={self.state_.burst}")
+        """`n`, when this bucket can ever hold as many."""
+        cdef int64_t count = natural(n)
+        return count if 1 <= count <= self.state_.burst else check_int("n", n, 1, self.state_.burst)
 
     def try_acquire(self, n=1):
         """Take `n` (1..burst) tokens when they are there now; whether they were.

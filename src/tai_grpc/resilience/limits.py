@@ -19,5 +19,5 @@ class TokenBucket(_TokenBucket):
         Raises:
             ConfigError: `n` is outside its range.
         """
-        while not self.try_acquire(n):
+        while not self.try_acquire(n):  # noqa: ASYNC110 - only time brings tokens, no event does
             await asyncio.sleep(self.wait_time(n))

@@ -16,7 +16,9 @@ cdef struct HistogramState:
 
 
 cdef void layout(HistogramState *histogram, int64_t lowest, int64_t highest, int64_t digits) noexcept nogil
-cdef void histogram_record(HistogramState *histogram, int64_t *counts, int64_t value, int64_t count) noexcept nogil
+cdef void histogram_record(
+    HistogramState *histogram, int64_t *counts, int64_t value, int64_t count
+) noexcept nogil
 cdef int64_t histogram_count(const HistogramState *histogram, const int64_t *counts) noexcept nogil
 cdef int64_t histogram_percentile(
     const HistogramState *histogram, const int64_t *counts, double percentile
