@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 import grpc
-from grpc import StatusCode as StatusCode
+from grpc import StatusCode
 
 from tai_grpc.errors import TaiGrpcError
+
+__all__ = ["ENDPOINT_FAILURES", "CallError", "Metadata", "StatusCode"]
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -53,6 +56,17 @@ class CallError(TaiGrpcError, grpc.RpcError):
         self.attempts = attempts
         tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         super().__init__(f"{method} at {endpoint or 'no endpoint'}: {code.name}: {details} ({tries})")
+
+    def __reduce__(self) -> tuple[Callable[..., CallError], tuple[StatusCode, str]]:
+        rebuild = partial(
+            type(self),
+            method=self.method,
+            endpoint=self.endpoint,
+            attempts=self.attempts,
+            initial_metadata=self._initial_metadata,
+            trailing_metadata=self._trailing_metadata,
+        )
+        return rebuild, (self._code, self._details)
 
     def code(self) -> StatusCode:
         return self._code
