@@ -162,7 +162,7 @@ class Retries:
         return self._deadline is None or moment < self._deadline
 
 
-def retryable_codes(config: RetryConfig, method: str) -> Container[str]:
+def retryable_codes(config: RetryConfig, method: str) -> Container[str | StatusCode]:
     """Return the names of the codes after which `method` ("/pkg.Service/Method") is tried again.
 
     An attempt that ended with DEADLINE_EXCEEDED may still be at work: it is tried again for the methods in
