@@ -52,6 +52,7 @@ class Echo:
         self.all_waiting = asyncio.Event()
         self.expected_waiting = 1
         self.answer = asyncio.Event()
+        self.server: grpc.aio.Server | None = None
 
     def _note(self, name: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.calls[name] += 1
@@ -101,6 +102,12 @@ class Echo:
             self.waiting -= 1
         return request
 
+    async def stop(self) -> None:
+        """Stop at once; what is in flight is cut off."""
+        assert self.server is not None
+        self.answer.set()
+        await self.server.stop(None)
+
     def handlers(self) -> grpc.GenericRpcHandler:
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
         made: dict[str, tuple[Any, Any, str]] = {
@@ -136,11 +143,11 @@ async def echo_server(*, reflection: bool = True) -> AsyncIterator[Echo]:
         enable_server_reflection(names, server, pool=POOL)
     echo.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
+    echo.server = server
     try:
         yield echo
     finally:
-        echo.answer.set()
-        await server.stop(None)
+        await echo.stop()
 
 
 def _type(name: str) -> type[Message]:

@@ -60,7 +60,8 @@ def app(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
-    # What grpcio's core writes to stderr repeats, with source lines, what the one line of an error says.
+    # grpcio's core writes to stderr too, and what it writes the one line of an error already says. It reads
+    # this when grpc is imported, which therefore only the commands do.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(_run())
 

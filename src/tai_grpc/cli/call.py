@@ -10,8 +10,9 @@ import grpc
 from google.protobuf.message import Message
 
 from tai_grpc.cli import params
-from tai_grpc.cli.failure import Failure, rpc_failure
+from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
+from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.methods import Method, find_method

@@ -1,18 +1,11 @@
-"""What a failure is called on the command line: one sentence, and an exit code."""
+"""What a failure is on the command line: one sentence, and an exit code."""
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 import click
-import grpc
 
 from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.load.errors import RequestError
-
-_NOT_RESOLVED: Final = re.compile(r"errors resolving|DNS resolution failed")
-_NOT_CONNECTED: Final = re.compile(r"failed to connect to all addresses|" + _NOT_RESOLVED.pattern)
 
 
 class Failure(click.ClickException):
@@ -24,22 +17,3 @@ class Failure(click.ClickException):
 def exit_code_of(error: TaiGrpcError) -> int:
     """2 when what was asked for is wrong, 1 when it could not be done."""
     return 2 if isinstance(error, (ConfigError, RequestError)) else 1
-
-
-def rpc_failure(error: grpc.RpcError, address: str, method: str) -> Failure:
-    """Return the sentence for a failed call."""
-    if not isinstance(error, grpc.Call):
-        raise TypeError("an error of a call is expected") from error
-    details = error.details() or "no details given"
-    if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_CONNECTED.search(details):
-        return Failure(
-            f"cannot reach {address}: {_why(details)}; is the server running, and is this its address?"
-        )
-    return Failure(f"{method} at {address}: {error.code().name}: {details}")
-
-
-def _why(details: str) -> str:
-    """The last clause of grpcio's account, which is the operating system's own."""
-    if _NOT_RESOLVED.search(details):
-        return "its name is not known"
-    return re.sub(r" \(\d+\)$", "", details.strip()).rpartition(": ")[2].lower()

@@ -16,9 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tai_grpc.cli import params
 from tai_grpc.cli.app import INTERRUPTED
-from tai_grpc.cli.failure import Failure, rpc_failure
+from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
 from tai_grpc.cli.loop import run
+from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.engine import EndReason, LoadResult, LoadRun
 from tai_grpc.load.methods import Method, find_method

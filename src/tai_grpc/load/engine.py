@@ -15,11 +15,11 @@ from typing import Final, Self
 
 import grpc
 
-from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc.errors import DeadlineError
 from tai_grpc.load.channels import open_channel
 from tai_grpc.load.payload import one_line
 from tai_grpc.load.plan import LoadPlan
+from tai_grpc.resilience import LatencyHistogram
 
 MAX_DISTINCT_ERRORS: Final = 100
 """Error messages that are counted one by one; those of every further kind are counted together."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc.load.durations import format_duration
 from tai_grpc.load.engine import LoadResult
+from tai_grpc.resilience import LatencyHistogram
 
 PERCENTAGES: Final = (10, 25, 50, 75, 90, 95, 99, 99.9, 99.99)
 CLOSED_LOOP_NOTE: Final = (
@@ -141,10 +142,24 @@ def _bars(buckets: tuple[Bucket, ...]) -> list[str]:
 
 def _buckets(latencies: LatencyHistogram) -> tuple[Bucket, ...]:
     """Rows at equal distances from the fastest call to the slowest."""
-    values, counts = _recorded(latencies)
-    marks = np.linspace(latencies.min, latencies.max, _ROWS)
-    rows = np.bincount(np.searchsorted(marks, values), weights=counts, minlength=_ROWS)
+    marks = np.unique(np.linspace(latencies.min, latencies.max, _ROWS))
+    seen = np.flatnonzero(latencies.counts)
+    rows = np.searchsorted(marks, _lowest_values(seen, latencies.significant_digits))
+    counts = np.zeros(len(marks), dtype=np.int64)
+    np.add.at(counts, rows, latencies.counts[seen])
     return tuple(
         Bucket(round(mark * 1000), int(count), float(count / latencies.count))
-        for mark, count in zip(marks, rows, strict=True)
+        for mark, count in zip(marks, counts, strict=True)
     )
+
+
+def _lowest_values(indices: NDArray[np.intp], digits: int) -> NDArray[np.int64]:
+    """The lowest value that each of these counts of a histogram from 1 up stands for.
+
+    HdrHistogram's layout: the first 2^(h+1) counts are of one value each, then every 2^h counts are of twice
+    as many values as the 2^h before; 2^(h+1) is the power of two that is at least 2 * 10^digits.
+    """
+    half = (2 * 10**digits - 1).bit_length() - 1
+    shift = np.maximum(0, (indices >> half) - 1)
+    lowest: NDArray[np.int64] = (indices - (shift << half)) << shift
+    return lowest

@@ -1,0 +1,32 @@
+"""The sentence for a failed call."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import grpc
+
+from tai_grpc.cli.failure import Failure
+
+_NOT_RESOLVED: Final = re.compile(r"errors resolving|DNS resolution failed")
+_NOT_CONNECTED: Final = re.compile(r"failed to connect to all addresses|" + _NOT_RESOLVED.pattern)
+
+
+def rpc_failure(error: grpc.RpcError, address: str, method: str) -> Failure:
+    """Return the sentence for a failed call."""
+    if not isinstance(error, grpc.Call):
+        raise TypeError("an error of a call is expected") from error
+    details = error.details() or "no details given"
+    if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_CONNECTED.search(details):
+        return Failure(
+            f"cannot reach {address}: {_why(details)}; is the server running, and is this its address?"
+        )
+    return Failure(f"{method} at {address}: {error.code().name}: {details}")
+
+
+def _why(details: str) -> str:
+    """The last clause of grpcio's account, which is the operating system's own."""
+    if _NOT_RESOLVED.search(details):
+        return "its name is not known"
+    return re.sub(r" \(\d+\)$", "", details.strip()).rpartition(": ")[2].lower()
