@@ -22,6 +22,8 @@ _TRACEPARENT: Final = re.compile(
 _HEX_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _ALIAS: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SAMPLED: Final = 1
+# "sampled" and, of level 2, "random trace id"; the others are reserved and must not be passed on.
+_KNOWN_FLAGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,18 @@ class TraceContext:
         An `x-trace-id` alone starts a trace: it is the trace id if it has that form; any other printable text
         (up to 128 characters) gives its SHA-256's first half, so that every service derives the same one.
         """
-        found = {key: value for key, value in metadata if key in ("traceparent", "x-trace-id")}
-        alias = found.get("x-trace-id", "")
-        if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
+        found: dict[str, list[str]] = {"traceparent": [], "x-trace-id": []}
+        for key, value in metadata:
+            if key in found and isinstance(value, str):
+                found[key].append(value)
+        # One that is there twice says nothing: which of the two would it be?
+        parent, alias = (values[0] if len(values) == 1 else "" for values in found.values())
+        if not _ALIAS.fullmatch(alias):
             alias = ""
-        parent = found.get("traceparent", "")
-        match = _TRACEPARENT.fullmatch(parent) if isinstance(parent, str) else None
+        match = _TRACEPARENT.fullmatch(parent)
         if match is not None and not (match[1] == "00" and match[5]):
-            return cls(match[2], match[3], int(match[4], 16), "" if alias == match[2] else alias)
+            flags = int(match[4], 16) & _KNOWN_FLAGS
+            return cls(match[2], match[3], flags, "" if alias == match[2] else alias)
         if not alias:
             return None
         if _HEX_ID.fullmatch(alias):
