@@ -1,0 +1,136 @@
+import json
+import re
+import signal
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cli.command import ran, started, tai_grpc
+from tai_grpc.tai import StreamPoliciesRequest
+from tai_grpc.tai.v1.governor_pb2_grpc import GovernorStub
+
+READY = re.compile(r"tai-grpc: serving on (\S+): (.*)\n")
+SERVICES = ["tai.v1.Governor", "tai.v1.Coordinator", "tai.v1.Scheduler", "grpc.health.v1.Health"]
+
+
+@asynccontextmanager
+async def serving(*arguments: str, listen: str = "127.0.0.1:0") -> AsyncIterator[tuple[Process, str]]:
+    """A server as its own process, once it has said that it is ready, and its address."""
+    async with started("serve", "--listen", listen, *arguments) as process:
+        assert process.stdout is not None
+        ready = READY.fullmatch((await process.stdout.readline()).decode())
+        assert ready is not None
+        assert ready[2].split(", ")[:4] == SERVICES
+        yield process, ready[1]
+
+
+async def test_a_policy_is_proposed_and_its_receipt_printed() -> None:
+    data = '{"id":"security-policy-1","policy_type":"security","rules":{"a":"b"}}'
+    async with serving() as (_, address):
+        result = await tai_grpc("call", address, "tai.v1.Governor/ProposePolicy", "-d", data)
+    assert (result.code, result.err) == (0, "")
+    receipt = result.json
+    assert receipt["operation"] == "tai.v1.Governor/ProposePolicy"
+    assert receipt["subject_id"] == "security-policy-1"
+    assert int(receipt["revision"]) == 1
+
+
+async def test_a_watch_is_printed_until_ctrl_c() -> None:
+    async with serving() as (_, address):
+        for number in (1, 2):
+            data = f'{{"id":"policy-{number}","policy_type":"t"}}'
+            await tai_grpc("call", address, "tai.v1.Governor/ProposePolicy", "-d", data)
+        watch = ("call", address, "tai.v1.Governor/StreamPolicies", "-d", '{"from_revision":1}')
+        async with started(*watch) as process:
+            assert process.stdout is not None
+            seen = [json.loads(await process.stdout.readline()) for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            ended = await ran(process)
+    assert [update["policy"]["id"] for update in seen] == ["policy-1", "policy-2"]
+    assert (ended.code, ended.err.strip()) == (130, "")
+
+
+async def test_the_error_of_a_call_names_its_code() -> None:
+    async with serving() as (_, address):
+        result = await tai_grpc("call", address, "tai.v1.Governor/ProposePolicy", "-d", '{"policy_type":"t"}')
+    assert result.code == 1
+    assert "INVALID_ARGUMENT: id" in result.error
+
+
+async def test_load_is_put_on_a_server() -> None:
+    async with serving() as (_, address):
+        call = ("--call", "tai.v1.Governor/HealthCheck", "-n", "100", "-c", "4", "-O", "json")
+        result = await tai_grpc("load", address, *call)
+    assert result.json["statusCodeDistribution"] == {"OK": 100}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains_it_and_the_exit_code_is_0(number: signal.Signals) -> None:
+    async with serving() as (process, address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            watch = GovernorStub(channel).StreamPolicies(StreamPoliciesRequest())
+            await watch.initial_metadata()
+            process.send_signal(number)
+            code = await watch.code()
+        result = await ran(process)
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert result.code == 0
+    assert f"{number.name}: stopping" in result.err
+
+
+async def test_a_taken_port_is_one_line_and_exit_1() -> None:
+    async with serving() as (_, address):
+        result = await tai_grpc("serve", "--listen", address)
+    assert (result.code, result.out) == (1, "")
+    assert result.error.startswith(f"tai-grpc: cannot listen on {address}: is the port taken")
+
+
+async def test_a_port_is_free_again_once_its_server_was_killed() -> None:
+    async with serving() as (process, address):
+        process.kill()
+        await process.wait()
+    async with serving(listen=address) as (_, again):
+        assert again == address
+
+
+async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/tai.sock") as (_, address):
+        result = await tai_grpc("call", address, "tai.v1.Governor/HealthCheck")
+    assert result.json == {"status": "healthy"}
+
+
+async def test_its_log_is_json_when_asked_for() -> None:
+    async with serving("--log-format", "json", "--log-level", "debug") as (process, address):
+        await tai_grpc("call", address, "tai.v1.Governor/HealthCheck")
+        process.terminate()
+        result = await ran(process)
+    entries = [json.loads(line) for line in result.err.splitlines()]
+    assert any(entry.get("method") == "tai.v1.Governor/HealthCheck" for entry in entries)
+
+
+async def test_a_quiet_server_logs_nothing() -> None:
+    async with serving("--log-level", "error") as (process, _):
+        process.terminate()
+        result = await ran(process)
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--store", "sqlite:tai.db"), "'sqlite:tai.db' is not in this version, whose only store is memory"),
+        (("--transport", "native"), "'native' is not in this version, whose only transport is grpcio"),
+        (("--listen", "localhost"), "expected HOST:PORT"),
+        (("--grace", "2h"), "grace=7200.0: expected a number from 0"),
+        (("--max-timeout", "0"), "more than 0"),
+        (("--workers", "4"), "--workers"),
+    ],
+)
+async def test_what_cannot_be_served_is_one_line_and_exit_2(arguments: tuple[str, ...], said: str) -> None:
+    result = await tai_grpc("serve", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.error
