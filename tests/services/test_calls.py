@@ -10,6 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 CLIENT = """
 import sys
+from itertools import islice
+
 import grpc
 from tai.v1 import coordinator_pb2 as c, coordinator_pb2_grpc, governor_pb2 as g, governor_pb2_grpc
 from tai.v1 import scheduler_pb2 as s, scheduler_pb2_grpc, types_pb2 as t
