@@ -1,15 +1,17 @@
 # cython: language_level=3, freethreading_compatible=True
 """Where the primitives keep their state: a primitive is a pointer into such memory and a reference to it."""
 
+cimport cython
+from libc.stdlib cimport free
 from libc.string cimport memset
 from posix.stdlib cimport posix_memalign
-from libc.stdlib cimport free
 
 cdef extern from *:
     size_t CACHE_LINE "((size_t)64)"
     size_t SIZE_MAX
 
 
+@cython.final
 cdef class Memory:
     """`size` zeroed bytes of this process, aligned to a cache line, kept as long as somebody refers to them.
 

@@ -156,6 +156,8 @@ cdef void balancer_release(EndpointState *endpoint, int outcome, int64_t latency
 # --- The Python objects ---------------------------------------------------------------------------------
 
 
+# no_gc: what it refers to, memory and a str, refers to nothing.
+@cython.no_gc
 @cython.freelist(256)
 @cython.final
 cdef class Endpoint:

@@ -25,6 +25,7 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from math import inf
 
 cimport cython
+from cpython.contextvars cimport PyContextVar_Set, get_value
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from libc.math cimport ceil
 
@@ -395,7 +396,8 @@ cdef class CircuitBreaker:
     # for themselves; within one context, the innermost block on this breaker ends first.
 
     def __enter__(self):
-        _entered.set((self, self.take(), _entered.get()))
+        cdef int64_t permit = self.take()
+        PyContextVar_Set(_entered, (self, permit, get_value(_entered)))
         return self
 
     def __exit__(self, kind, error, traceback):
@@ -409,7 +411,7 @@ cdef class CircuitBreaker:
 
     cdef int64_t _leave(self) except -2:
         """Take the innermost entry into this breaker off the context; return its permit."""
-        cdef object entry = _entered.get()
+        cdef object entry = get_value(_entered)
         cdef list inner = []
         while entry is not None and entry[0] is not self:
             inner.append(entry)
@@ -420,7 +422,7 @@ cdef class CircuitBreaker:
         cdef object rest = entry[2]
         for breaker, permit, _ in reversed(inner):
             rest = (breaker, permit, rest)
-        _entered.set(rest)
+        PyContextVar_Set(_entered, rest)
         return entry[1]
 
     def __call__(self, function):

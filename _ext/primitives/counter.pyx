@@ -15,7 +15,7 @@ cdef extern from *:
     int64_t thread_number "tai_thread_number"
 
 cdef int64_t LIMIT = <int64_t>1 << 62
-cdef int64_t MAX_ADD = <int64_t>1 << 32
+cdef int64_t MAX_ADD = <int64_t>1 << 56
 # How many threads have used a counter.
 cdef int64_t _threads = 0
 
@@ -28,7 +28,7 @@ cdef inline int64_t _stripe() noexcept nogil:
 
 
 cdef bint counter_add(CounterState *counter, int64_t n) noexcept nogil:
-    """Add `n` (0..2^62); False, and nothing is added, when the count would be beyond what a stripe holds."""
+    """Add `n` (0..2^56); False, and nothing is added, when the stripe would hold 2^62 or more."""
     cdef int64_t *value = &counter.stripes[_stripe()].value
     if add(value, n) >= LIMIT - n:
         add(value, -n)
@@ -48,11 +48,11 @@ cdef class Counter:
         return f"<Counter {self.value}>"
 
     def add(self, n=1):
-        """Count `n` (1..2^32) more.
+        """Count `n` (1..2^56) more.
 
         Raises:
             ConfigError: `n` is outside its range.
-            OverflowError: there are more than 2^61 already.
+            OverflowError: the count of this thread's stripe would reach 2^62; nothing is added.
         """
         cdef int64_t count = natural(n)
         if not 1 <= count <= MAX_ADD:

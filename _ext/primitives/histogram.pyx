@@ -307,14 +307,19 @@ cdef class LatencyHistogram:
         if array.dtype == numpy.uint64:
             array = numpy.minimum(array, numpy.uint64(MAX_VALUE))
         cdef const int64_t[:] numbers = array.astype(numpy.int64, copy=False)
-        cdef Py_ssize_t i
         cdef Py_ssize_t n = numbers.shape[0]
-        for i in range(n):
-            if numbers[i] < 0:
-                raise ConfigError(f"values[{i}]", numbers[i], "an int from 0")
+        cdef Py_ssize_t negative = -1
+        cdef Py_ssize_t i
         with nogil:
             for i in range(n):
-                histogram_record(self.state_, self.counts_, numbers[i], 1)
+                if numbers[i] < 0:
+                    negative = i
+                    break
+            else:
+                for i in range(n):
+                    histogram_record(self.state_, self.counts_, numbers[i], 1)
+        if negative >= 0:
+            raise ConfigError(f"values[{negative}]", numbers[negative], "an int from 0")
 
     def percentile(self, percentile):
         """The value that `percentile` (0..100) per cent of the recorded ones do not exceed; 0: none was."""
@@ -350,7 +355,7 @@ cdef class LatencyHistogram:
 
     @property
     def counts(self):
-        """The counts, bucket by bucket: a read-only numpy array of int64, no copy but the counts themselves."""
+        """The counts, bucket by bucket: a read-only numpy array of int64, which is no copy but changes."""
         import numpy
 
         return numpy.frombuffer(self, dtype=numpy.int64)

@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class Memory:
     size: int
     def __new__(cls, size: int) -> Memory: ...

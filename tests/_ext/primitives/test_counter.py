@@ -1,0 +1,45 @@
+from collections.abc import Callable
+
+import pytest
+
+from tai_grpc._ext.primitives.counter import Counter
+from tai_grpc.errors import ConfigError
+
+
+def test_it_counts() -> None:
+    counter = Counter()
+    assert counter.value == 0
+    counter.add()
+    counter.add(41)
+    assert counter.value == 42
+    assert repr(counter) == "<Counter 42>"
+
+
+def test_eight_threads_lose_no_count(hammer: Callable[[Callable[[], None]], list[None]]) -> None:
+    counter = Counter()
+
+    def work() -> None:
+        for _ in range(100_000):
+            counter.add()
+        counter.add(1_000)
+
+    hammer(work)
+    assert counter.value == 8 * 101_000
+
+
+def test_a_full_counter_says_so_and_keeps_its_count() -> None:
+    counter = Counter()
+    for _ in range(63):
+        counter.add(2**56)
+    counter.add(2**56 - 1)
+    with pytest.raises(OverflowError, match="full"):
+        counter.add()
+    assert counter.value == 2**62 - 1
+
+
+@pytest.mark.parametrize("n", [0, -1, 2**56 + 1, 2**64, 1.0, True, None, "1"])
+def test_a_wrong_count_is_refused_and_not_counted(n: int) -> None:
+    counter = Counter()
+    with pytest.raises(ConfigError, match=r"n=.*an int from 1 to 72057594037927936"):
+        counter.add(n)
+    assert counter.value == 0
