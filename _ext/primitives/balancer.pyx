@@ -5,6 +5,7 @@ Each endpoint is two cache lines of its own: its breaker, and its counts. A pick
 release to `finished`; the rest is arithmetic on what is read.
 """
 
+from collections.abc import Iterable
 from math import inf
 from os import urandom
 from typing import NamedTuple
@@ -200,7 +201,7 @@ cdef class LoadBalancer:
     def __cinit__(self, addresses, strategy=LoadBalancingStrategy.ROUND_ROBIN, *, breaker=None):
         cdef Member member
         cdef list members = []
-        if isinstance(addresses, (str, bytes)):
+        if isinstance(addresses, (str, bytes)) or not isinstance(addresses, Iterable):
             raise ConfigError("addresses", addresses, "a sequence of addresses")
         names = tuple(addresses)
         if not 1 <= len(names) <= MAX_ENDPOINTS:
