@@ -94,5 +94,5 @@ class ClientTransport(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close the connection; attempts still running end with CANCELLED."""
+        """Close the connection, once every attempt has ended or been cancelled."""
         ...

@@ -28,7 +28,7 @@ class GrpcioTransport:
     """One channel to one address. grpcio keeps it and reconnects it, at most `connect_backoff_max` apart.
 
     A server that stopped answering is noticed while calls are in flight: it is pinged every `keepalive`
-    seconds and has 10 s to answer.
+    seconds and has as long to answer, 10 s at most.
     """
 
     def __init__(self, address: str, config: GrpcClientConfig) -> None:
@@ -41,7 +41,8 @@ class GrpcioTransport:
             ("grpc.min_reconnect_backoff_ms", max(backoff_max, round(_CONNECT_TIMEOUT * 1000))),
             ("grpc.max_reconnect_backoff_ms", backoff_max),
             ("grpc.keepalive_time_ms", keepalive),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", min(keepalive, 10_000)),
+            ("grpc.http2.ping_timeout_ms", min(keepalive, 10_000)),
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", -1),  # the receiver's limit counts
@@ -51,7 +52,7 @@ class GrpcioTransport:
             ("grpc.use_local_subchannel_pool", 1),
         )
         self._channel = self._connect()
-        self._retired: dict[aio.Channel, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def _connect(self) -> aio.Channel:
         return aio.insecure_channel(self._address, self._options)
@@ -72,19 +73,15 @@ class GrpcioTransport:
     def reconnect(self) -> None:
         # grpcio offers no way to cut its backoff short; a new channel has none yet.
         if self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            retired, self._channel = self._channel, self._connect()
-            # Calls that wait for the old channel to be ready may still get their answer on it.
-            task = asyncio.create_task(retired.close(grace=_FOREVER))
-            self._retired[retired] = task
-            task.add_done_callback(lambda _: self._retired.pop(retired, None))
+            # Attempts that wait until the address can be reached keep the old one until they end.
+            task = asyncio.create_task(self._channel.close(grace=_FOREVER))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            self._channel = self._connect()
 
     async def close(self) -> None:
-        retired = dict(self._retired)
-        for task in retired.values():
-            task.cancel()
-        await asyncio.gather(*retired.values(), return_exceptions=True)
-        for channel in (*retired, self._channel):
-            await channel.close()
+        await self._channel.close()
+        await asyncio.gather(*self._closing)
 
 
 class _Stream:
