@@ -18,11 +18,11 @@ from zlib import error as ZlibError
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
-from tai_grpc._ext.primitives.atomics cimport add, load, store
+from tai_grpc._ext.primitives.atomics cimport add, cas, exchange, load, store
 
 from tai_grpc.config import check_float, check_int
 from tai_grpc.errors import ConfigError
@@ -35,8 +35,11 @@ cdef extern from *:
     ctypedef unsigned long long u128 "tai_u128"
     int clz "tai_clz" (uint64_t value) noexcept nogil
 
-# Values up to 2^61 and 2^62 counts of each: no sum of theirs overflows 128 bits.
+# Values up to 2^61, and up to 2^62 of them: their number fits 64 bits, their sum 128.
 cdef int64_t MAX_VALUE = <int64_t>1 << 61
+cdef int64_t MAX_COUNT = <int64_t>1 << 62
+# What is counted in fewer at a time cannot reach MAX_COUNT within years, so nobody looks.
+cdef int64_t MANY = <int64_t>1 << 16
 cdef int64_t MAX_LOWEST = <int64_t>1 << 40
 
 cdef char *_FORMAT = b"q"
@@ -107,6 +110,36 @@ cdef void histogram_record(
     add(&counts[_index(histogram, value)], count)
 
 
+cdef bint histogram_record_corrected(
+    HistogramState *histogram, int64_t *counts, int64_t value, int64_t expected_interval
+) noexcept nogil:
+    """Count `value` and what a caller that it held up did not measure: see LatencyHistogram.record_corrected.
+
+    False, and nothing is counted, when there would be more than MAX_COUNT values. Takes one step for each
+    bucket, however short the interval is.
+    """
+    cdef int64_t left = 1
+    cdef int64_t lowest, n
+    if 0 < expected_interval < value:
+        left = (value - 1) // expected_interval + 1
+    if left > MANY and left > MAX_COUNT - histogram_count(histogram, counts):
+        return False
+    while True:
+        # How many of the values that are left share a bucket.
+        n = 1
+        if left > 1:
+            if value > histogram.highest:
+                lowest = histogram.highest + 1
+            else:
+                lowest = _lowest_at(histogram, _index(histogram, value))
+            n = min((value - lowest) // expected_interval + 1, left)
+        histogram_record(histogram, counts, value, n)
+        left -= n
+        if left == 0:
+            return True
+        value -= n * expected_interval
+
+
 cdef int64_t histogram_count(const HistogramState *histogram, const int64_t *counts) noexcept nogil:
     """How many values were recorded."""
     cdef int64_t total = 0
@@ -120,22 +153,39 @@ cdef int64_t histogram_percentile(
     const HistogramState *histogram, const int64_t *counts, double percentile
 ) noexcept nogil:
     """The value that `percentile` (0..100) of the recorded ones do not exceed, as fine as the buckets are."""
-    cdef int64_t total = histogram_count(histogram, counts)
-    cdef int64_t wanted = max(<int64_t>(percentile * <double>total / 100 + 0.5), <int64_t>1)
+    cdef int64_t value
+    histogram_percentiles(histogram, counts, &percentile, &value, 1)
+    return value
+
+
+cdef void histogram_percentiles(
+    const HistogramState *histogram,
+    const int64_t *counts,
+    const double *percentiles,
+    int64_t *values,
+    Py_ssize_t n,
+) noexcept nogil:
+    """Set `values` to what belongs to the `n` rising `percentiles`, in one pass over the counts."""
+    cdef double total = <double>histogram_count(histogram, counts)
     cdef int64_t seen = 0
     cdef int64_t last = -1
-    cdef int64_t index, count
-    for index in range(histogram.counts_len):
-        count = load(&counts[index])
-        if count == 0:
-            continue
-        seen += count
-        last = index
-        if seen >= wanted:
-            break
-    if last < 0:
-        return 0
-    return _lowest_at(histogram, last) if percentile == 0 else _highest_at(histogram, last)
+    cdef int64_t index = 0
+    cdef int64_t wanted, count
+    cdef Py_ssize_t i
+    for i in range(n):
+        wanted = max(<int64_t>(percentiles[i] * total / 100 + 0.5), <int64_t>1)
+        while seen < wanted and index < histogram.counts_len:
+            count = load(&counts[index])
+            if count != 0:
+                seen += count
+                last = index
+            index += 1
+        if last < 0:
+            values[i] = 0
+        elif percentiles[i] == 0:
+            values[i] = _lowest_at(histogram, last)
+        else:
+            values[i] = _highest_at(histogram, last)
 
 
 cdef double _mean(const HistogramState *histogram, const int64_t *counts) noexcept nogil:
@@ -201,8 +251,9 @@ cdef Py_ssize_t _encode(const int64_t *counts, int64_t counts_len, uint8_t *out)
 
 
 cdef bint _decode(const uint8_t *data, Py_ssize_t size, int64_t *counts, int64_t counts_len) noexcept nogil:
-    """Read counts from `data`; False when it is no sequence of at most `counts_len` of them."""
+    """Read counts from `data`; False when it is no sequence of at most `counts_len`, or they are too many."""
     cdef Py_ssize_t at = 0
+    cdef int64_t room = MAX_COUNT
     cdef int64_t index = 0
     cdef int64_t number
     cdef uint64_t raw
@@ -229,8 +280,9 @@ cdef bint _decode(const uint8_t *data, Py_ssize_t size, int64_t *counts, int64_t
                 return False
             index -= number
         else:
-            if index == counts_len or number > <int64_t>1 << 62:
+            if index == counts_len or number > room:
                 return False
+            room -= number
             counts[index] = number
             index += 1
     return True
@@ -296,6 +348,8 @@ cdef class LatencyHistogram:
     def record_many(self, values):
         """Count every value of a numpy array, or of whatever numpy makes a one-dimensional array of ints.
 
+        Other threads run meanwhile.
+
         Raises:
             ConfigError: it is none, or a value is negative: then nothing is counted.
         """
@@ -303,7 +357,8 @@ cdef class LatencyHistogram:
 
         array = numpy.asarray(values)
         if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size != 0):
-            raise ConfigError("values", array.dtype, "a one-dimensional array of ints")
+            given = f"array of {array.dtype} with shape {array.shape}"
+            raise ConfigError("values", given, "a one-dimensional array of ints")
         if array.dtype == numpy.uint64:
             array = numpy.minimum(array, numpy.uint64(MAX_VALUE))
         cdef const int64_t[:] numbers = array.astype(numpy.int64, copy=False)
@@ -321,10 +376,64 @@ cdef class LatencyHistogram:
         if negative >= 0:
             raise ConfigError(f"values[{negative}]", numbers[negative], "an int from 0")
 
+    def record_corrected(self, us, expected_interval):
+        """Count one value, and what its caller could not measure while it waited ("coordinated omission").
+
+        Who measures every `expected_interval` (0: no correction) misses the measurements that fall into a
+        longer wait; they would have been `us` less one interval, less two, and so on: those above 0 are
+        counted too, as by `record_corrected_value` of the hdrhistogram package. (HdrHistogram's
+        `recordValueWithExpectedInterval`, in Java and C, stops at those of at least one interval.)
+
+        Raises:
+            ConfigError: an argument is no int, or negative.
+            OverflowError: there would be more than 2^62 values; nothing is counted.
+        """
+        cdef int64_t value = natural(us)
+        cdef int64_t interval = natural(expected_interval)
+        if value < 0:
+            raise ConfigError("us", us, "an int from 0")
+        if interval < 0:
+            raise ConfigError("expected_interval", expected_interval, "an int from 0")
+        if not histogram_record_corrected(self.state_, self.counts_, value, interval):
+            raise OverflowError("the histogram is full: it counts at most 2^62 values")
+
     def percentile(self, percentile):
-        """The value that `percentile` (0..100) per cent of the recorded ones do not exceed; 0: none was."""
+        """The value that `percentile` (0..100) per cent of the recorded ones do not exceed; 0: none was.
+
+        Raises:
+            ConfigError: `percentile` is outside its range.
+        """
         cdef double per_cent = check_float("percentile", percentile, 0.0, 100.0)
         return histogram_percentile(self.state_, self.counts_, per_cent)
+
+    def percentiles(self, percentiles):
+        """`percentile` of each, in a list of the same order, in one pass over the counts.
+
+        Raises:
+            ConfigError: one of them is outside its range.
+        """
+        checked = [
+            check_float(f"percentiles[{i}]", value, 0.0, 100.0) for i, value in enumerate(percentiles)
+        ]
+        cdef Py_ssize_t n = len(checked)
+        cdef double *rising = <double *>malloc((n + 1) * sizeof(double))
+        cdef int64_t *values = <int64_t *>malloc((n + 1) * sizeof(int64_t))
+        cdef Py_ssize_t i
+        try:
+            if rising is NULL or values is NULL:
+                raise MemoryError(f"cannot set aside room for {n} percentiles")
+            order = sorted(range(n), key=checked.__getitem__)
+            for i in range(n):
+                rising[i] = checked[order[i]]
+            with nogil:
+                histogram_percentiles(self.state_, self.counts_, rising, values, n)
+            result = [0] * n
+            for i in range(n):
+                result[order[i]] = values[i]
+            return result
+        finally:
+            free(rising)
+            free(values)
 
     @property
     def count(self):
@@ -375,25 +484,110 @@ cdef class LatencyHistogram:
         buffer.suboffsets = NULL
         buffer.internal = NULL
 
-    def merge(self, LatencyHistogram other not None):
-        """Add the counts of `other`, which may have another layout: then each bucket by its lowest value."""
+    cdef int64_t *counts_in(self, LatencyHistogram other) except NULL:
+        """The counts of `other` in this layout, and after them its `clamped`; to be freed.
+
+        Of another layout, each bucket goes where its lowest value goes.
+        """
         cdef const HistogramState *theirs = other.state_
+        cdef const HistogramState *ours = self.state_
         cdef bint same = (
-            theirs.unit_magnitude == self.state_.unit_magnitude
-            and theirs.half_magnitude == self.state_.half_magnitude
-            and theirs.highest <= self.state_.highest
+            theirs.unit_magnitude == ours.unit_magnitude
+            and theirs.half_magnitude == ours.half_magnitude
+            and theirs.highest <= ours.highest
         )
-        cdef int64_t index, count
+        cdef int64_t clamped_at = ours.counts_len
+        cdef int64_t index, count, value
+        cdef int64_t *result = <int64_t *>calloc(<size_t>clamped_at + 1, sizeof(int64_t))
+        if result is NULL:
+            raise MemoryError(f"cannot set aside {(clamped_at + 1) * sizeof(int64_t)} bytes")
         with nogil:
             for index in range(theirs.counts_len):
                 count = load(&other.counts_[index])
                 if count == 0:
                     continue
                 if same:
-                    add(&self.counts_[index], count)
-                else:
-                    histogram_record(self.state_, self.counts_, _lowest_at(theirs, index), count)
-            add(&self.state_.clamped, load(&theirs.clamped))
+                    result[index] = count
+                    continue
+                value = _lowest_at(theirs, index)
+                if value > ours.highest:
+                    result[clamped_at] += count
+                    value = ours.highest
+                result[_index(ours, value)] += count
+            result[clamped_at] += load(&theirs.clamped)
+        return result
+
+    def merge(self, LatencyHistogram other not None):
+        """Add the counts of `other`, which may have another layout: then each bucket by its lowest value.
+
+        Raises:
+            OverflowError: there would be more than 2^62 values; nothing is added.
+        """
+        cdef int64_t index
+        cdef int64_t *counts = self.counts_in(other)
+        cdef bint full
+        with nogil:
+            full = (
+                histogram_count(other.state_, other.counts_)
+                > MAX_COUNT - histogram_count(self.state_, self.counts_)
+            )
+            if not full:
+                for index in range(self.state_.counts_len):
+                    if counts[index] != 0:
+                        add(&self.counts_[index], counts[index])
+                add(&self.state_.clamped, counts[self.state_.counts_len])
+        free(counts)
+        if full:
+            raise OverflowError("the histogram would be full: it counts at most 2^62 values")
+
+    def subtract(self, LatencyHistogram other not None):
+        """Take away the counts of `other`, such as one that was merged; layouts may differ as there.
+
+        Others may record, merge and subtract meanwhile, and see it half done; a process that is killed
+        half way, in an Arena, leaves it so.
+
+        Raises:
+            ConfigError: `other` counts more of some value than this one, which keeps its counts then.
+        """
+        cdef int64_t *counts = self.counts_in(other)
+        cdef int64_t clamped_at = self.state_.counts_len
+        cdef int64_t lacking = -1
+        cdef int64_t here = 0
+        cdef int64_t there = 0
+        cdef int64_t index
+        cdef int64_t *word
+        with nogil:
+            for index in range(clamped_at + 1):
+                word = &self.counts_[index] if index < clamped_at else &self.state_.clamped
+                here = load(word)
+                while here >= counts[index] and not cas(word, &here, here - counts[index]):
+                    pass
+                if here < counts[index]:
+                    lacking = index
+                    there = counts[index]
+                    break
+            for index in range(lacking):
+                add(&self.counts_[index], counts[index])
+        free(counts)
+        if lacking >= 0:
+            which = "clamped" if lacking == clamped_at else f"of {_lowest_at(self.state_, lacking)}"
+            raise ConfigError("other", other, f"no counts above this one's: {which} {here}, not {there}")
+
+    def interval_histogram(self):
+        """What was recorded since the last call, as a new histogram; this one counts on from 0.
+
+        Every value is in exactly one interval, whoever records meanwhile: each count is exchanged with 0.
+        """
+        cdef LatencyHistogram interval = LatencyHistogram(
+            self.state_.lowest, self.state_.highest, self.state_.significant_digits
+        )
+        cdef int64_t index
+        with nogil:
+            for index in range(self.state_.counts_len):
+                if load(&self.counts_[index]) != 0:
+                    interval.counts_[index] = exchange(&self.counts_[index], 0)
+            interval.state_.clamped = exchange(&self.state_.clamped, 0)
+        return interval
 
     def reset(self):
         """Forget everything. Values recorded meanwhile may or may not be forgotten."""

@@ -38,6 +38,7 @@ def recorded(layout: tuple[int, int, int], data: list[int]) -> tuple[LatencyHist
 
 @given(layout=layouts, data=values)
 @example(layout=(1, 60_000_000, 3), data=[0])
+@example(layout=(2, 20_000, 1), data=[0, 20_001])
 @example(layout=(1, 60_000_000, 3), data=[0, 1, 2047, 2048, 2049, 4095, 4096, 60_000_000])
 def test_it_is_the_histogram_of_the_hdrhistogram_package(
     layout: tuple[int, int, int], data: list[int]
@@ -48,11 +49,62 @@ def test_it_is_the_histogram_of_the_hdrhistogram_package(
     assert ours.count == oracle.get_total_count()
     assert ours.mean == oracle.get_mean_value()
     assert ours.min == oracle.get_min_value()
-    if any(data):  # of zeros alone the oracle says 0, we what the bucket says
+    if any(value <= layout[1] for value in data if value):  # of zeros alone the oracle says 0
         assert ours.max == oracle.get_max_value()
     for percentile in PERCENTILES:
         assert ours.percentile(percentile) == oracle.get_value_at_percentile(percentile)
+    assert ours.percentiles(PERCENTILES) == [oracle.get_value_at_percentile(p) for p in PERCENTILES]
     assert ours.encode() == oracle.encode()
+
+
+@given(
+    layout=layouts,
+    data=values,
+    percentiles=st.lists(st.one_of(st.sampled_from(PERCENTILES), st.floats(0, 100)), max_size=20),
+)
+def test_percentiles_are_the_percentile_of_each_in_their_order(
+    layout: tuple[int, int, int], data: list[int], percentiles: list[float]
+) -> None:
+    ours, _ = recorded(layout, data)
+    assert ours.percentiles(iter(percentiles)) == [ours.percentile(each) for each in percentiles]
+
+
+@given(
+    layout=layouts,
+    data=st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 30_000)), max_size=20),
+)
+@example(layout=(1, 20_000, 3), data=[(10, 3), (9, 3), (3, 3), (2, 3), (7, 0), (20_000, 1)])
+def test_a_corrected_record_is_the_oracles(layout: tuple[int, int, int], data: list[tuple[int, int]]) -> None:
+    ours, oracle = LatencyHistogram(*layout), HdrHistogram(*layout)
+    for us, expected_interval in data:
+        ours.record_corrected(us, expected_interval)
+        assert oracle.record_corrected_value(us, expected_interval)
+    assert ours.counts.tolist() == list(oracle.counts)
+
+
+def test_a_corrected_record_over_the_highest_is_clamped_until_it_fits() -> None:
+    histogram = LatencyHistogram(1, 1000, 3)
+    histogram.record_corrected(1250, 100)
+    expected = LatencyHistogram(1, 1000, 3)
+    expected.record_many(range(1250, 0, -100))
+    assert np.array_equal(histogram.counts, expected.counts)
+    assert histogram.clamped == expected.clamped == 3
+
+
+def test_a_short_interval_takes_no_longer_and_never_wraps_around() -> None:
+    """2^61 values by one call; the third call would pass 2^62, and counts nothing."""
+    histogram = LatencyHistogram(1, 2**61, 1)
+    histogram.record_corrected(2**61, 1)
+    assert histogram.count == 2**61
+    histogram.record_corrected(2**61, 1)
+    with pytest.raises(OverflowError, match="at most 2"):
+        histogram.record_corrected(2**61, 1)
+    with pytest.raises(OverflowError, match="at most 2"):
+        histogram.merge(histogram)
+    assert histogram.count == 2**62
+    back = LatencyHistogram.decode(histogram.encode())
+    assert back.count == 2**62
+    assert histogram.mean == pytest.approx(2**60, rel=0.1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -193,6 +245,60 @@ def test_merge_adds_every_count(first: list[int], second: list[int], layout: tup
     assert other.count == both.count
 
 
+@given(first=values, second=values, layout=layouts)
+def test_merge_is_the_oracles_add(first: list[int], second: list[int], layout: tuple[int, int, int]) -> None:
+    ours, oracle = recorded((1, 10**10, 3), first)
+    others, oracles_other = recorded(layout, second)
+    ours.merge(others)
+    oracle.add(oracles_other)
+    assert ours.counts.tolist() == list(oracle.counts)
+
+
+@given(first=values, second=values, layout=layouts)
+@example(first=[5], second=[30_000, 7], layout=(1, 20_000, 1))
+def test_subtract_undoes_merge(first: list[int], second: list[int], layout: tuple[int, int, int]) -> None:
+    """In any layout, clamped values and all."""
+    histogram, other = LatencyHistogram(*layout), LatencyHistogram(1, 10**10, 3)
+    histogram.record_many(first)
+    other.record_many(second)
+    before, clamped = histogram.counts.copy(), histogram.clamped
+    histogram.merge(other)
+    histogram.subtract(other)
+    assert np.array_equal(histogram.counts, before)
+    assert histogram.clamped == clamped
+    histogram.subtract(histogram)
+    assert (histogram.count, histogram.clamped) == (0, 0)
+
+
+def test_subtract_never_goes_below_zero_and_then_changes_nothing() -> None:
+    histogram, other = LatencyHistogram(1, 1000, 3), LatencyHistogram(1, 1000, 3)
+    histogram.record_many([1, 1, 2, 3, 700])
+    other.record_many([1, 2, 700, 700])
+    before = histogram.counts.copy()
+    with pytest.raises(ConfigError, match=r"other=.*no counts above this one's: of 700 1, not 2"):
+        histogram.subtract(other)
+    assert np.array_equal(histogram.counts, before)
+    other.reset()
+    other.record(5000)
+    histogram.record(1000)
+    with pytest.raises(ConfigError, match="clamped 0, not 1"):
+        histogram.subtract(other)
+    assert histogram.count == 6
+    with pytest.raises(TypeError):
+        histogram.subtract(None)  # type: ignore[arg-type]  # what is tested
+
+
+def test_an_interval_takes_the_counts_along() -> None:
+    histogram = LatencyHistogram(2, 1000, 2)
+    histogram.record_many([1, 500, 5000])
+    interval = histogram.interval_histogram()
+    assert (interval.lowest, interval.highest, interval.significant_digits) == (2, 1000, 2)
+    assert (interval.count, interval.clamped, histogram.count, histogram.clamped) == (3, 1, 0, 0)
+    histogram.record(7)
+    assert histogram.interval_histogram().count == 1
+    assert interval.count == 3
+
+
 def test_merge_takes_the_clamped_along() -> None:
     small, large = LatencyHistogram(1, 1000, 3), LatencyHistogram(1, 10_000, 3)
     large.record_many([500, 5000, 50_000])
@@ -233,20 +339,49 @@ def test_an_empty_one_says_zero() -> None:
 
 
 def test_eight_threads_lose_no_record(hammer: Callable[[Callable[[], None]], list[None]]) -> None:
+    """A million records each: nine tenths of them at once, which leaves the others running."""
     histogram = LatencyHistogram()
     data = np.arange(100_000)
 
     def work() -> None:
-        for value in range(20_000):
+        for value in range(100_000):
             histogram.record(value)
-        histogram.record_many(data)
+        for _ in range(9):
+            histogram.record_many(data)
 
     hammer(work)
     alone = LatencyHistogram()
-    for _ in range(8):
+    for _ in range(8 * 10):
         alone.record_many(data)
-        alone.record_many(data[:20_000])
     assert np.array_equal(histogram.counts, alone.counts)
+
+
+def test_intervals_taken_while_eight_threads_record_hold_every_record_once(
+    hammer: Callable[[Callable[[], None]], list[None]],
+) -> None:
+    histogram = LatencyHistogram(1, 10_000, 2)
+    data = np.arange(20_000)
+    intervals: list[LatencyHistogram] = []
+
+    def work() -> None:
+        for value in range(5_000):
+            histogram.record(value)
+            if value % 100 == 0:
+                intervals.append(histogram.interval_histogram())
+                histogram.record_many(data)
+
+    hammer(work)
+    total = histogram.interval_histogram()
+    for interval in intervals:
+        total.merge(interval)
+    alone = LatencyHistogram(1, 10_000, 2)
+    for _ in range(8):
+        alone.record_many(data[:5_000])
+        for _ in range(50):
+            alone.record_many(data)
+    assert np.array_equal(total.counts, alone.counts)
+    assert total.clamped == alone.clamped
+    assert histogram.count == 0
 
 
 @pytest.mark.parametrize("us", [-1, -(2**70), 1.0, True, None, "1"])
@@ -254,6 +389,10 @@ def test_a_wrong_value_is_refused(us: int) -> None:
     histogram = LatencyHistogram()
     with pytest.raises(ConfigError, match=r"us=.*an int from 0"):
         histogram.record(us)
+    with pytest.raises(ConfigError, match=r"us=.*an int from 0"):
+        histogram.record_corrected(us, 1)
+    with pytest.raises(ConfigError, match=r"expected_interval=.*an int from 0"):
+        histogram.record_corrected(1, us)
     assert histogram.count == 0
 
 
@@ -261,6 +400,8 @@ def test_a_wrong_value_is_refused(us: int) -> None:
 def test_a_wrong_percentile_is_refused(percentile: float) -> None:
     with pytest.raises(ConfigError, match=r"percentile=.*a number from 0 to 100"):
         LatencyHistogram().percentile(percentile)
+    with pytest.raises(ConfigError, match=r"percentiles\[1\]=.*a number from 0 to 100"):
+        LatencyHistogram().percentiles([50, percentile])
 
 
 @pytest.mark.parametrize(

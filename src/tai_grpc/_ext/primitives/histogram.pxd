@@ -19,9 +19,19 @@ cdef void layout(HistogramState *histogram, int64_t lowest, int64_t highest, int
 cdef void histogram_record(
     HistogramState *histogram, int64_t *counts, int64_t value, int64_t count
 ) noexcept nogil
+cdef bint histogram_record_corrected(
+    HistogramState *histogram, int64_t *counts, int64_t value, int64_t expected_interval
+) noexcept nogil
 cdef int64_t histogram_count(const HistogramState *histogram, const int64_t *counts) noexcept nogil
 cdef int64_t histogram_percentile(
     const HistogramState *histogram, const int64_t *counts, double percentile
+) noexcept nogil
+cdef void histogram_percentiles(
+    const HistogramState *histogram,
+    const int64_t *counts,
+    const double *percentiles,
+    int64_t *values,
+    Py_ssize_t n,
 ) noexcept nogil
 
 
@@ -33,3 +43,5 @@ cdef class LatencyHistogram:
     # For the buffer protocol.
     cdef Py_ssize_t shape[1]
     cdef Py_ssize_t strides[1]
+
+    cdef int64_t *counts_in(self, LatencyHistogram other) except NULL
