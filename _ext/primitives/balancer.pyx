@@ -107,36 +107,45 @@ cdef int64_t _choose(
     return chosen
 
 
-cdef Pick balancer_pick(
-    BalancerState *balancer, EndpointState **table, int64_t count, Strategy strategy, bint breakers
+cdef int64_t balancer_pick(
+    BalancerState *balancer,
+    EndpointState **table,
+    int64_t count,
+    Strategy strategy,
+    bint breakers,
+    int64_t *permit,
+    int *change,
 ) noexcept nogil:
-    """Pick one of `count` (>= 1) endpoints and count its call as started; index -1: all breakers refuse."""
-    cdef Pick pick
+    """Pick one of `count` (>= 1) endpoints and count its call as started.
+
+    Return its index, with its breaker's permit and the transition that this made; -1: all breakers refuse.
+    """
+    cdef int64_t index
     cdef uint64_t number
-    pick.permit = 0
-    pick.change = 0
+    permit[0] = 0
+    change[0] = 0
     if strategy != LEAST_LOADED:
         # Round-robin: an endpoint that refuses uses up its turn, so the others keep sharing evenly.
         for _ in range(count if strategy == ROUND_ROBIN else 1):
             number = add_u64(&balancer.turn, 1) if strategy == ROUND_ROBIN else _random(balancer)
-            pick.index = <int64_t>(number % <uint64_t>count)
+            index = <int64_t>(number % <uint64_t>count)
             if breakers:
-                pick.permit = acquire(&table[pick.index].breaker, &pick.change)
-                if pick.permit == REFUSED:
+                permit[0] = acquire(&table[index].breaker, change)
+                if permit[0] == REFUSED:
                     continue
-            add(&table[pick.index].started, 1)
-            return pick
+            add(&table[index].started, 1)
+            return index
     # A permit that was there when it was chosen can be gone when it is taken: somebody else's call has it.
     while True:
-        pick.index = _choose(balancer, table, count, strategy == LEAST_LOADED, breakers)
-        if pick.index < 0:
-            return pick
+        index = _choose(balancer, table, count, strategy == LEAST_LOADED, breakers)
+        if index < 0:
+            return -1
         if breakers:
-            pick.permit = acquire(&table[pick.index].breaker, &pick.change)
-            if pick.permit == REFUSED:
+            permit[0] = acquire(&table[index].breaker, change)
+            if permit[0] == REFUSED:
                 continue
-        add(&table[pick.index].started, 1)
-        return pick
+        add(&table[index].started, 1)
+        return index
 
 
 cdef void balancer_release(EndpointState *endpoint, int outcome, int64_t latency_us) noexcept nogil:
@@ -168,11 +177,8 @@ cdef class Endpoint:
     outcome.
     """
 
-    def __cinit__(self):
-        self.released = 1
-
     def __dealloc__(self):
-        if self.released == 0:
+        if self.taken:
             settle(&self.state.breaker, self.permit, IGNORED)
             balancer_release(self.state, IGNORED, 0)
 
@@ -243,7 +249,7 @@ cdef class LoadBalancer:
             self.table[<int64_t>index] = member.state
         self.members = tuple(members)
 
-    cdef Member member(self, int64_t index):
+    cdef inline Member member(self, int64_t index):
         return <Member>PyTuple_GET_ITEM(self.members, index)
 
     def pick(self):
@@ -252,19 +258,23 @@ cdef class LoadBalancer:
         Raises:
             CircuitOpenError: every breaker refuses; `retry_after` is the time until the first may not.
         """
-        cdef Pick pick = balancer_pick(self.state_, self.table, self.count, self.strategy_, self.breakers)
-        if pick.index < 0:
+        cdef int64_t permit
+        cdef int change
+        cdef int64_t index = balancer_pick(
+            self.state_, self.table, self.count, self.strategy_, self.breakers, &permit, &change
+        )
+        if index < 0:
             raise self._refusal()
-        cdef Member member = self.member(pick.index)
+        cdef Member member = self.member(index)
         cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
         endpoint.state = member.state
         endpoint.memory = member.memory
         endpoint.address = member.address
-        endpoint.index = pick.index
-        endpoint.permit = pick.permit
-        endpoint.released = 0
-        if pick.change != 0:
-            member.breaker.announce(pick.change)
+        endpoint.index = index
+        endpoint.permit = permit
+        endpoint.taken = 1
+        if change != 0:
+            member.breaker.announce(change)
         return endpoint
 
     def _refusal(self):
@@ -299,7 +309,7 @@ cdef class LoadBalancer:
             raise ConfigError("success", success, "True, False or None")
         if endpoint.state is NULL or endpoint.state.balancer != self.id:
             raise ValueError(f"{endpoint!r} was not picked from this balancer")
-        if exchange(&endpoint.released, 1) != 0:
+        if exchange(&endpoint.taken, 0) == 0:
             raise ValueError(f"{endpoint!r} was released before")
         outcome = IGNORED if success is None else SUCCESS if success is True else FAILURE
         balancer_release(endpoint.state, outcome, latency)

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t
 
-from tai_grpc._ext.primitives.balancer cimport LoadBalancer, Pick, balancer_pick, balancer_release
+from tai_grpc._ext.primitives.balancer cimport LoadBalancer, balancer_pick, balancer_release
 from tai_grpc._ext.primitives.breaker cimport (
     FAILURE, HALF_OPEN, REFUSED, SUCCESS, CircuitBreaker, acquire, settle,
 )
@@ -73,19 +73,24 @@ def spend(RetryBudget budget, int64_t failures, int64_t successes):
 
 def balance(LoadBalancer balancer, int64_t times):
     """Pick and release `times` times; every fifth call fails. Return how many were refused."""
-    cdef Pick pick
-    cdef int64_t i
+    cdef int64_t i, index, permit
     cdef int64_t refused = 0
-    cdef int outcome
+    cdef int change, outcome
     with nogil:
         for i in range(times):
             outcome = FAILURE if i % 5 == 0 else SUCCESS
-            pick = balancer_pick(
-                balancer.state_, balancer.table, balancer.count, balancer.strategy_, balancer.breakers
+            index = balancer_pick(
+                balancer.state_,
+                balancer.table,
+                balancer.count,
+                balancer.strategy_,
+                balancer.breakers,
+                &permit,
+                &change,
             )
-            if pick.index < 0:
+            if index < 0:
                 refused += 1
                 continue
-            balancer_release(balancer.table[pick.index], outcome, i)
-            settle(&balancer.table[pick.index].breaker, pick.permit, outcome)
+            balancer_release(balancer.table[index], outcome, i)
+            settle(&balancer.table[index].breaker, permit, outcome)
     return refused

@@ -33,14 +33,14 @@ cdef struct BalancerState:
     uint64_t random
 
 
-cdef struct Pick:
-    int64_t index
-    int64_t permit
-    int change
-
-
-cdef Pick balancer_pick(
-    BalancerState *balancer, EndpointState **table, int64_t count, Strategy strategy, bint breakers
+cdef int64_t balancer_pick(
+    BalancerState *balancer,
+    EndpointState **table,
+    int64_t count,
+    Strategy strategy,
+    bint breakers,
+    int64_t *permit,
+    int *change,
 ) noexcept nogil
 cdef void balancer_release(EndpointState *endpoint, int outcome, int64_t latency_us) noexcept nogil
 
@@ -51,7 +51,8 @@ cdef class Endpoint:
     # What keeps the state's memory.
     cdef Memory memory
     cdef int64_t permit
-    cdef int64_t released
+    # 1 from the pick to the release.
+    cdef int64_t taken
     cdef readonly str address
     cdef readonly int64_t index
 

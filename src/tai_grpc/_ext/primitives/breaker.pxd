@@ -72,8 +72,12 @@ cdef inline int settle(BreakerState *breaker, int64_t permit, int outcome) noexc
 
     Return the transition that this made, or 0.
     """
-    # A success while CLOSED without failures, by far the most common outcome, changes nothing.
-    if outcome == SUCCESS and load_u64(&breaker.word) == <uint64_t>permit << ERA_SHIFT:
+    cdef uint64_t word = load_u64(&breaker.word)
+    # Most calls come to one of these: while CLOSED, a success without failures before it changes nothing,
+    # and a call that says nothing never does.
+    if outcome == SUCCESS and word == <uint64_t>permit << ERA_SHIFT:
+        return 0
+    if outcome == IGNORED and word >> STATE_SHIFT == CLOSED:
         return 0
     return settle_slow(breaker, permit, outcome)
 

@@ -1,0 +1,17 @@
+from collections.abc import Callable
+
+import pytest
+
+from tai_grpc.resilience import CircuitBreakerConfig, LoadBalancer, LoadBalancingStrategy
+
+
+@pytest.mark.parametrize("strategy", list(LoadBalancingStrategy))
+def test_pick_of_3(per_call: Callable[..., None], strategy: LoadBalancingStrategy) -> None:
+    balancer = LoadBalancer(["a", "b", "c"], strategy, breaker=CircuitBreakerConfig())
+    per_call(f"{strategy.value}.pick()", "noop.nothing()", at_most=3, **{strategy.value: balancer})
+
+
+def test_pick_and_release_of_3(per_call: Callable[..., None]) -> None:
+    balancer = LoadBalancer(["a", "b", "c"], breaker=CircuitBreakerConfig())
+    statement = "balancer.release(balancer.pick(), True, 250)"
+    per_call(statement, "noop.three(noop.nothing(), True, 250)", balancer=balancer)
