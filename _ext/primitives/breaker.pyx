@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True, cdivision=True
 """A circuit breaker: consecutive failures open it, and a bounded number of probes closes it again.
 
 Everything that decides a transition is one 64-bit word, so each transition is one compare-and-swap:
@@ -57,7 +57,9 @@ class Outcome(IntEnum):
 MAX_CALLBACKS = 32
 """How many callbacks `CircuitBreaker.on_transition` keeps."""
 
-cdef int TICK_SHIFT = 16
+cdef enum:
+    TICK_SHIFT = 16
+
 cdef tuple _STATES = (
     CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.OPEN, CircuitState.CLOSED
 )

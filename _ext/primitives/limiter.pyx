@@ -1,4 +1,4 @@
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, freethreading_compatible=True, cdivision=True
 """A token bucket by GCRA (ITU-T I.371): one 64-bit time, one compare-and-swap a take.
 
 The bucket is full when its theoretical arrival time is past; each token moves that time one interval on,
@@ -23,7 +23,8 @@ MAX_RATE = 1e9
 MAX_FILL_SECONDS = 31_536_000.0
 """The longest time, in seconds, that an empty bucket may take to be full: a year."""
 
-cdef int FRACTION_BITS = 4
+cdef enum:
+    FRACTION_BITS = 4
 
 
 cdef void bucket_init(BucketState *bucket, double rate, int64_t burst) noexcept nogil:
