@@ -1,5 +1,106 @@
-"""tai-grpc: service-to-service gRPC at compiled speed."""
+"""tai-grpc: service-to-service gRPC, and the compiled resilience primitives that it stands on.
+
+The primitives load without grpc; what needs it is loaded when it is first named.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from tai_grpc._version import __version__
+from tai_grpc.config import (
+    CircuitBreakerConfig,
+    GrpcClientConfig,
+    GrpcServerConfig,
+    Jitter,
+    LoadBalancingStrategy,
+    RetryBudgetConfig,
+    RetryConfig,
+    StoreLimits,
+    TimeoutConfig,
+)
+from tai_grpc.errors import (
+    CircuitOpenError,
+    ConfigError,
+    DeadlineError,
+    RateLimitedError,
+    StoreFullError,
+    StoreUnavailableError,
+    TaiGrpcError,
+)
+from tai_grpc.resilience import (
+    CircuitBreaker,
+    CircuitState,
+    Counter,
+    Endpoint,
+    EndpointStats,
+    LatencyHistogram,
+    LoadBalancer,
+    Outcome,
+    RetryBudget,
+    TokenBucket,
+)
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from tai_grpc.client import BlockingGrpcClient, ClientStats, GrpcClient, Postpone, Reject, Worker
+    from tai_grpc.server import GrpcServer
+    from tai_grpc.status import CallError
+
+_NEEDS_GRPC = {
+    "BlockingGrpcClient": "tai_grpc.client",
+    "CallError": "tai_grpc.status",
+    "ClientStats": "tai_grpc.client",
+    "GrpcClient": "tai_grpc.client",
+    "GrpcServer": "tai_grpc.server",
+    "Postpone": "tai_grpc.client",
+    "Reject": "tai_grpc.client",
+    "Worker": "tai_grpc.client",
+}
+
+__all__ = [
+    "BlockingGrpcClient",
+    "CallError",
+    "CircuitBreaker",
+    "CircuitBreakerConfig",
+    "CircuitOpenError",
+    "CircuitState",
+    "ClientStats",
+    "ConfigError",
+    "Counter",
+    "DeadlineError",
+    "Endpoint",
+    "EndpointStats",
+    "GrpcClient",
+    "GrpcClientConfig",
+    "GrpcServer",
+    "GrpcServerConfig",
+    "Jitter",
+    "LatencyHistogram",
+    "LoadBalancer",
+    "LoadBalancingStrategy",
+    "Outcome",
+    "Postpone",
+    "RateLimitedError",
+    "Reject",
+    "RetryBudget",
+    "RetryBudgetConfig",
+    "RetryConfig",
+    "StoreFullError",
+    "StoreLimits",
+    "StoreUnavailableError",
+    "TaiGrpcError",
+    "TimeoutConfig",
+    "TokenBucket",
+    "Worker",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _NEEDS_GRPC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_NEEDS_GRPC[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
