@@ -7,7 +7,7 @@ so nothing is lost by asking often, and whatever is asked, any window of t secon
 `burst + rate * t` tokens: intervals are rounded up.
 """
 
-from libc.math cimport ceil
+from libc.math cimport INFINITY, ceil, fma, nextafter
 
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
@@ -29,7 +29,12 @@ cdef enum:
 
 cdef void bucket_init(BucketState *bucket, double rate, int64_t burst) noexcept nogil:
     """Set up zeroed memory as a full bucket; the ranges are those of TokenBucket."""
-    bucket.interval = <int64_t>ceil(1e9 * (1 << FRACTION_BITS) / rate)
+    cdef double second = 1e9 * (1 << FRACTION_BITS)
+    cdef double interval = ceil(second / rate)
+    # The quotient was rounded to the nearest double, which may be the next whole number below it.
+    while fma(interval, rate, -second) < 0:
+        interval = ceil(nextafter(interval, INFINITY))
+    bucket.interval = <int64_t>interval
     bucket.tolerance = bucket.interval * burst
     bucket.burst = burst
 

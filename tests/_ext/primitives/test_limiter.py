@@ -3,7 +3,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tai_grpc._ext.primitives.clock import FrozenClock
@@ -33,6 +33,7 @@ class PlainBucket:
 
 
 @given(rate=st.floats(0.01, 1e6), burst=st.integers(1, 20), steps=STEPS)
+@example(rate=0.3333333333333333, burst=1, steps=[(0, 1), (0, 1)])
 def test_it_admits_what_an_exact_bucket_admits(rate: float, burst: int, steps: list[tuple[int, int]]) -> None:
     """The interval is that of the rate, rounded up to 1/16 ns; beside that there is no difference."""
     interval = Fraction(-(-Fraction(16 * 10**9) // Fraction(rate)), 16)
