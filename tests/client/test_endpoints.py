@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
-from client.kinds import Context, Item, Kinds, KindsStub, Process, failing, serve, until
+from client.kinds import Context, Item, Kinds, KindsStub, Process, failing, serve, until, unused_address
 from tai_grpc.client.endpoints import Endpoints
 from tai_grpc.client.grpc_client import GrpcClient
 from tai_grpc.config import (
@@ -29,13 +28,6 @@ from tai_grpc.transport.grpcio import GrpcioTransport
 
 NO_RETRIES = RetryConfig(max_retries=0)
 QUICK = RetryConfig(initial_backoff=0.001, max_backoff=0.002, jitter=Jitter.NONE)
-
-
-def unused_address() -> str:
-    """Return an address where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @asynccontextmanager

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
-from client.kinds import Context, Item, Kinds, Process, failing, serve
-from client.test_endpoints import unused_address
+from client.kinds import Context, Item, Kinds, Process, failing, serve, unused_address
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.transport.base import CallOptions
 from tai_grpc.transport.grpcio import GrpcioTransport

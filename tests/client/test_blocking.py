@@ -1,0 +1,166 @@
+"""The client for threads, against a server in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, assert_type
+
+import pytest
+from grpc import StatusCode
+
+from client.kinds import Item, KindsStub, Process, unused_address
+from tai_grpc.client import BlockingGrpcClient, GrpcClient
+from tai_grpc.config import GrpcClientConfig, RetryConfig
+from tai_grpc.errors import TaiGrpcError
+from tai_grpc.resilience import CircuitState
+from tai_grpc.resilience.timeout import deadline_scope
+from tai_grpc.status import CallError
+from tai_grpc.tai import Policy, Receipt
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    process = Process()
+
+    async def start() -> None:
+        await process.start()
+
+    with asyncio.Runner() as runner:
+        runner.run(start())
+        yield process.address
+        runner.run(process.kill())
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[BlockingGrpcClient]:
+    with BlockingGrpcClient(GrpcClientConfig(server_addresses=(address,))) as client:
+        yield client
+
+
+def items(*words: str) -> list[Any]:
+    return [Item(text=word) for word in words]
+
+
+def test_all_four_kinds_of_calls(client: BlockingGrpcClient) -> None:
+    stub = client.stub(KindsStub)
+    assert stub.One(Item(text="a"), timeout=5.0, metadata=(("asked", "yes"),)).text == "a"
+    assert [item.text for item in stub.Split(Item(text="a b"))] == ["a", "b"]
+    assert stub.Collect(iter(items("a", "b"))).text == "a b"
+    assert [item.text for item in stub.Chat(items("a", "b"))] == ["A", "B"]
+    assert client.stats().calls == 4
+    assert client.endpoint_stats()[0].active_connections == 0
+
+
+def test_a_conversation_takes_turns(client: BlockingGrpcClient) -> None:
+    """The next request is asked for only when the one before is away: the iterator may wait for an answer."""
+    asked: queue.Queue[Any] = queue.Queue()
+    chat = client.stub(KindsStub).Chat(iter(asked.get, None))
+    for word in ("a", "b"):
+        asked.put(Item(text=word))
+        assert next(chat).text == word.upper()
+    asked.put(None)
+    with pytest.raises(StopIteration):
+        next(chat)
+    assert (chat.code(), chat.details()) == (StatusCode.OK, "")
+
+
+def test_it_serves_many_threads(client: BlockingGrpcClient) -> None:
+    stub = client.stub(KindsStub)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: stub.One(Item(text=str(number))).text, range(200)))
+    assert answers == [str(number) for number in range(200)]
+
+
+def test_a_failure_is_raised_where_the_call_is_made(client: BlockingGrpcClient) -> None:
+    channel: Any = client.stub(lambda channel: channel)
+    with pytest.raises(CallError) as caught:
+        channel.unary_unary("/kinds.v1.Kinds/Unheard")(b"")
+    assert caught.value.code() is StatusCode.UNIMPLEMENTED
+    stream = channel.unary_stream("/kinds.v1.Kinds/Unheard")(b"")
+    with pytest.raises(CallError, match="UNIMPLEMENTED"):
+        next(stream)
+    assert stream.code() is StatusCode.UNIMPLEMENTED
+
+
+def test_what_the_request_iterator_raises_reaches_the_caller(client: BlockingGrpcClient) -> None:
+    def words() -> Iterator[Any]:
+        yield Item(text="a")
+        raise KeyError("the source broke")
+
+    with pytest.raises(KeyError, match="the source broke"):
+        client.stub(KindsStub).Collect(words())
+    with pytest.raises(KeyError, match="the source broke"):
+        list(client.stub(KindsStub).Chat(words()))
+
+
+def test_the_control_plane_is_typed_and_has_the_same_names() -> None:
+    config = GrpcClientConfig(server_addresses=(unused_address(),), retry=RetryConfig(max_retries=0))
+    with BlockingGrpcClient(config) as client:
+        plain = GrpcClient()
+        for name in ("governor", "coordinator", "scheduler"):
+            assert list(vars(getattr(client, name))) == list(vars(getattr(plain, name)))
+        with pytest.raises(CallError, match="Connection refused"):
+            assert_type(client.governor.propose_policy(Policy(id="a")), Receipt)
+        assert client.breaker(client.config.server_addresses[0]).state is CircuitState.CLOSED
+
+
+def test_the_deadline_of_the_callers_thread_is_inherited(client: BlockingGrpcClient) -> None:
+    with deadline_scope(time.monotonic() - 1.0), pytest.raises(CallError, match="deadline of the handler"):
+        client.stub(KindsStub).One(Item())
+
+
+def test_cancelling_a_stream_wakes_the_thread_that_reads(client: BlockingGrpcClient) -> None:
+    requests: queue.Queue[Any] = queue.Queue()
+    chat = client.stub(KindsStub).Chat(iter(requests.get, None))
+    requests.put(Item(text="a"))
+    assert next(chat).text == "A"
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(next, chat)
+        chat.cancel()
+        with pytest.raises(CallError) as caught:
+            reading.result()
+    assert caught.value.code() is StatusCode.CANCELLED
+    assert chat.code() is StatusCode.CANCELLED
+
+
+def test_closing_wakes_the_threads_that_wait_and_ends_the_clients_own(address: str) -> None:
+    client = BlockingGrpcClient(GrpcClientConfig(server_addresses=(address,)))
+    own = [thread for thread in threading.enumerate() if thread.name == "tai-grpc-client"]
+    chat = client.stub(KindsStub).Chat(iter(queue.Queue[Any]().get, None))
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(next, chat)
+        while client.endpoint_stats()[0].active_connections == 0:
+            time.sleep(0.001)
+        client.close()
+        with pytest.raises(CallError) as caught:
+            reading.result()
+    assert caught.value.code() is StatusCode.CANCELLED
+    assert not any(thread.is_alive() for thread in own)
+    with pytest.raises(TaiGrpcError, match="closed"):
+        client.stub(KindsStub).One(Item())
+    with pytest.raises(TaiGrpcError, match="closed"):
+        next(chat)
+    client.close()
+
+
+def test_a_callback_does_not_wait_for_itself(client: BlockingGrpcClient) -> None:
+    """A breaker's callback runs in the client's thread: a call from there is an error, not a standstill."""
+    caught: list[BaseException] = []
+
+    def transition(_old: CircuitState, _new: CircuitState) -> None:
+        try:
+            client.stub(KindsStub).One(Item())
+        except TaiGrpcError as error:
+            caught.append(error)
+
+    async def trip() -> None:
+        client.breaker(client.config.server_addresses[0]).on_transition(transition)
+        client.breaker(client.config.server_addresses[0]).force_open()
+
+    client._loop.run(trip())
+    assert "cannot wait" in str(caught[0])
