@@ -16,10 +16,12 @@ from tai_grpc.config import (
     GrpcServerConfig,
     Jitter,
     LoadBalancingStrategy,
+    Outcome,
     RetryBudgetConfig,
     RetryConfig,
     StoreLimits,
     TimeoutConfig,
+    Window,
 )
 from tai_grpc.errors import ConfigError
 
@@ -37,9 +39,11 @@ class Setting(NamedTuple):
     mentions: tuple[str, ...]
 
 
-def whole(default: int, low: int, high: int) -> Setting:
-    bad = (low - 1, -1, high + 1, 10**400, float(low), math.nan, math.inf, None, *NOT_NUMBERS)
-    return Setting(default, (low, high), bad, (str(low), str(high)))
+def whole(default: int | None, low: int, high: int, *, optional: bool = False) -> Setting:
+    good: tuple[Any, ...] = (low, high)
+    bad: tuple[Any, ...] = (low - 1, -1, high + 1, 10**400, float(low), math.nan, math.inf, *NOT_NUMBERS)
+    good, bad = ((*good, None), bad) if optional else (good, (*bad, None))
+    return Setting(default, good, bad, (str(low), str(high)))
 
 
 def number(
@@ -106,6 +110,14 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "failure_threshold": whole(5, 1, 65535),
         "open_timeout": number(30.0, 0.001, WEEK),
         "half_open_max_calls": whole(3, 1, 255),
+        "window": member(Window.CONSECUTIVE),
+        "window_size": whole(100, 1, 10_000),
+        "minimum_calls": whole(None, 1, 10_000, optional=True),
+        "failure_rate_threshold": number(0.5, 0.0, 1.0, above=True),
+        "slow_call_duration": number(None, 1e-6, WEEK, optional=True),
+        "slow_call_rate_threshold": number(1.0, 0.0, 1.0, above=True),
+        "success_threshold": whole(None, 1, 255, optional=True),
+        "outcome_of": Setting(None, (None, print), (5, "IGNORED", Outcome.IGNORED), ("a function",)),
     },
     RetryConfig: {
         "max_retries": whole(3, 0, 100),
@@ -189,10 +201,21 @@ EACH_SETTING = [
 ]
 
 
+PARTNERS: dict[type[Any], dict[str, dict[str, Any]]] = {
+    CircuitBreakerConfig: {
+        "window_size": {"window": Window.COUNT},
+        "minimum_calls": {"window": Window.COUNT, "window_size": 10_000},
+        "failure_rate_threshold": {"window": Window.COUNT},
+        "slow_call_rate_threshold": {"window": Window.COUNT, "slow_call_duration": 1.0},
+        "success_threshold": {"half_open_max_calls": 255},
+    },
+    TimeoutConfig: {"default_timeout": {"max_timeout": WEEK}, "max_timeout": {"default_timeout": TINY}},
+}
+
+
 def made(config: type[Any], name: str, value: Any) -> Any:
     """Make a config with one field set, and its partners such that only this field can be wrong."""
-    partners = {"default_timeout": {"max_timeout": WEEK}, "max_timeout": {"default_timeout": TINY}}
-    return config(**(partners.get(name, {}) if config is TimeoutConfig else {}), **{name: value})
+    return config(**{**PARTNERS.get(config, {}).get(name, {}), name: value})
 
 
 def test_the_table_above_names_every_field_of_every_config() -> None:
@@ -242,6 +265,52 @@ def test_the_default_timeout_must_not_exceed_the_maximum() -> None:
     with pytest.raises(ConfigError, match=r"default_timeout=2\.5: expected at most max_timeout \(2\)"):
         TimeoutConfig(default_timeout=2.5, max_timeout=2.0)
     assert TimeoutConfig(default_timeout=2.0, max_timeout=2.0).default_timeout == 2.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "accepted"),
+    [
+        ({"window_size": 50}, "window_size", "100 (the default): it has an effect only with window="),
+        ({"minimum_calls": 5}, "minimum_calls", "None (the default)"),
+        ({"failure_rate_threshold": 0.6}, "failure_rate_threshold", "0.5 (the default)"),
+        ({"window": Window.COUNT, "failure_threshold": 6}, "failure_threshold", "5 (the default)"),
+        ({"window": Window.TIME, "failure_threshold": 6}, "failure_threshold", "window=Window.CONSECUTIVE"),
+        (
+            {"window": Window.COUNT, "slow_call_rate_threshold": 0.5},
+            "slow_call_rate_threshold",
+            "1.0 (the default): it has an effect only with a slow_call_duration",
+        ),
+        (
+            {"slow_call_duration": 1.0, "slow_call_rate_threshold": 0.5},
+            "slow_call_rate_threshold",
+            "window=Window.COUNT or Window.TIME",
+        ),
+        ({"window": Window.COUNT, "window_size": 50, "minimum_calls": 51}, "minimum_calls", "from 1 to 50"),
+        ({"window": Window.TIME, "window_size": 3601}, "window_size", "from 1 to 3600"),
+        ({"window": Window.TIME, "minimum_calls": 1_000_001}, "minimum_calls", "from 1 to 1000000"),
+        ({"half_open_max_calls": 2, "success_threshold": 3}, "success_threshold", "from 1 to 2"),
+    ],
+)
+def test_settings_of_a_breaker_that_do_not_go_together(
+    settings: dict[str, Any], field: str, accepted: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        CircuitBreakerConfig(**settings)
+    assert caught.value.field == field
+    assert accepted in caught.value.accepted
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window": Window.COUNT, "window_size": 10},
+        {"window": Window.TIME, "window_size": 3600, "minimum_calls": 1_000_000},
+        {"slow_call_duration": 0.5, "success_threshold": 1},
+    ],
+)
+def test_settings_of_a_breaker_that_go_together(settings: dict[str, Any]) -> None:
+    config = CircuitBreakerConfig(**settings)
+    assert {name: getattr(config, name) for name in settings} == settings
 
 
 def test_an_address_given_twice_is_refused() -> None:

@@ -1,11 +1,12 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
-"""A circuit breaker: consecutive failures open it, and a bounded number of probes closes it again.
+"""A circuit breaker: failures open it, and a bounded number of probes closes it again.
 
 Everything that decides a transition is one 64-bit word, so each transition is one compare-and-swap:
 nothing can be torn by a thread, or a process, that stops half way.
 
     state: 3 bits | era: 45 bits | body: 16 bits
-    body while CLOSED: consecutive failures; while HALF_OPEN: admitted (8 bits), succeeded (8 bits)
+    body while CLOSED: consecutive failures, or 1 when a window counts them
+    body while HALF_OPEN: admitted (8 bits), succeeded (8 bits)
 
 An era is the time between two transitions. Its name is the time at which it began, in ticks of 65.536 us
 since the clock's start, at least one more than the last: so names are not used twice, 45 bits last 73
@@ -16,6 +17,9 @@ Permits of a HALF_OPEN era are a total. One whose call says nothing of its targe
 those never reported, once the newest of them is `open_timeout` old: then a new HALF_OPEN era begins, with
 the successes of the last. `last_admission`, beside the word, only delays that: it is raised before the
 admission that it belongs to, so a permit is never given back early, and no value of it over-admits.
+
+The windows, which judge rates as resilience4j does, are in window.pyx. While one counts, the word stands
+still for the whole era, which is how a window knows that the era lasts.
 """
 
 from contextvars import ContextVar
@@ -23,18 +27,26 @@ from enum import IntEnum
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from math import inf
+from typing import NamedTuple
 
 cimport cython
 from cpython.contextvars cimport PyContextVar_Set, get_value
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
-from libc.math cimport ceil
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from libc.math cimport ceil, llround
 
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport cas_u64, load, raise_to
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
+from tai_grpc._ext.primitives.window cimport (
+    CONSECUTIVE, FAILED, SLOW, TICK_SHIFT, WindowCounts,
+    ticks, window_bytes, window_counts, window_init, window_record,
+)
 
-from tai_grpc.config import CircuitBreakerConfig, check_int
+from tai_grpc.config import (
+    CODE_OUTCOMES, CircuitBreakerConfig, Outcome, Window, check_float, check_int,
+)
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 
@@ -46,26 +58,36 @@ class CircuitState(IntEnum):
     HALF_OPEN = 2
 
 
-class Outcome(IntEnum):
-    """What a call says of its target. IGNORED: nothing, as when the caller gave it up."""
+class CircuitMetrics(NamedTuple):
+    """What a breaker knows of the recent calls of its era: see `CircuitBreaker.metrics`."""
 
-    SUCCESS = 0
-    FAILURE = 1
-    IGNORED = 2
+    calls: int
+    failures: int
+    slow_calls: int
+    failure_rate: float
+    slow_call_rate: float
 
 
 MAX_CALLBACKS = 32
 """How many callbacks `CircuitBreaker.on_transition` keeps."""
 
-cdef enum:
-    TICK_SHIFT = 16
+# The longest duration that a call may be said to have taken, in seconds: 31 years.
+cdef double _LONGEST = 1e9
 
 cdef tuple _STATES = (
-    CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.OPEN, CircuitState.CLOSED
+    CircuitState.CLOSED,
+    CircuitState.OPEN,
+    CircuitState.HALF_OPEN,
+    CircuitState.OPEN,  # forced open
+    CircuitState.CLOSED,  # disabled
+    CircuitState.CLOSED,  # metrics only
 )
+cdef tuple _WINDOWS = (Window.CONSECUTIVE, Window.COUNT, Window.TIME)
+cdef dict _CODE_OUTCOMES = dict(CODE_OUTCOMES)
 # Makes CircuitBreaker.__cinit__ leave the state to breaker_view.
 cdef object _VIEW = object()
-# Of this context: the `with` blocks that it is in, as (breaker, permit, the outer ones), innermost first.
+# Of this context: the `with` blocks that it is in, as (breaker, permit, start, the outer
+# ones), innermost first.
 cdef object _entered = ContextVar("tai_grpc.CircuitBreaker.entered", default=None)
 
 
@@ -74,10 +96,6 @@ cdef object _entered = ContextVar("tai_grpc.CircuitBreaker.entered", default=Non
 
 cdef inline uint64_t _word(uint64_t state, int64_t era, uint64_t body) noexcept nogil:
     return (state << STATE_SHIFT) | ((<uint64_t>era & ERA_MASK) << ERA_SHIFT) | body
-
-
-cdef inline int64_t _ticks() noexcept nogil:
-    return monotonic_ns() >> TICK_SHIFT
 
 
 cdef inline int64_t _next_era(uint64_t word, int64_t now) noexcept nogil:
@@ -91,15 +109,77 @@ cdef inline int _change(uint64_t word, uint64_t next_word) noexcept nogil:
     return 0 if old == new else old << 3 | new
 
 
+cdef inline uint64_t _closed_body(BreakerState *breaker) noexcept nogil:
+    """The body with which an era begins that counts failures."""
+    return 0 if breaker.window == 0 else 1
+
+
+cdef inline int64_t _open_ticks(double open_timeout) noexcept nogil:
+    # One tick more, for the part of the era's first tick that was over before it began.
+    return <int64_t>ceil(open_timeout * 1e9 / (1 << TICK_SHIFT)) + 1
+
+
+cdef BreakerSettings breaker_settings(object config) except *:
+    """What a CircuitBreakerConfig says, all but `outcome_of`, in plain numbers."""
+    cdef BreakerSettings settings
+    cdef int64_t size = config.window_size
+    settings.failure_threshold = config.failure_threshold
+    settings.open_ticks = _open_ticks(config.open_timeout)
+    settings.half_open_max_calls = config.half_open_max_calls
+    settings.success_threshold = (
+        config.half_open_max_calls if config.success_threshold is None else config.success_threshold
+    )
+    settings.slow_ns = 0 if config.slow_call_duration is None else round(config.slow_call_duration * 1e9)
+    settings.window = _WINDOWS.index(config.window)
+    settings.window_size = size
+    if config.minimum_calls is not None:
+        settings.minimum_calls = config.minimum_calls
+    else:
+        settings.minimum_calls = min(<int64_t>100, size) if config.window is Window.COUNT else 100
+    settings.failure_rate = config.failure_rate_threshold
+    settings.slow_rate = config.slow_call_rate_threshold
+    settings.reserved = 0
+    return settings
+
+
+cdef int64_t breaker_bytes(const BreakerSettings *settings) noexcept nogil:
+    """The memory of a breaker with its window, if it has one, right behind it."""
+    return <int64_t>sizeof(BreakerState) + window_bytes(settings.window, settings.window_size)
+
+
+cdef void breaker_setup(
+    BreakerState *breaker, WindowState *window, const BreakerSettings *settings
+) noexcept nogil:
+    """Set up zeroed memory as a CLOSED breaker.
+
+    `window` is `window_bytes` of the same allocation, aligned to 8; it is not used in CONSECUTIVE mode.
+    """
+    breaker.open_ticks = settings.open_ticks
+    breaker.failure_threshold = settings.failure_threshold
+    breaker.half_open_max_calls = settings.half_open_max_calls
+    breaker.success_threshold = settings.success_threshold
+    breaker.slow_ns = settings.slow_ns
+    breaker.window = 0
+    if settings.window != CONSECUTIVE:
+        breaker.window = <char *>window - <char *>breaker
+        window_init(
+            window, settings.window, settings.window_size, settings.minimum_calls,
+            settings.failure_rate, settings.slow_rate,
+        )
+    breaker.word = _word(CLOSED, ticks(), _closed_body(breaker))
+
+
 cdef void breaker_init(
     BreakerState *breaker, int64_t failure_threshold, double open_timeout, int64_t half_open_max_calls
 ) noexcept nogil:
-    """Set up zeroed memory as a CLOSED breaker. The ranges are those of CircuitBreakerConfig."""
-    # One tick more, for the part of the era's first tick that was over before it began.
-    breaker.open_ticks = <int64_t>ceil(open_timeout * 1e9 / (1 << TICK_SHIFT)) + 1
+    """As `breaker_setup`, in CONSECUTIVE mode with the defaults of CircuitBreakerConfig for the rest."""
+    breaker.open_ticks = _open_ticks(open_timeout)
     breaker.failure_threshold = failure_threshold
     breaker.half_open_max_calls = half_open_max_calls
-    breaker.word = _word(CLOSED, _ticks(), 0)
+    breaker.success_threshold = half_open_max_calls
+    breaker.slow_ns = 0
+    breaker.window = 0
+    breaker.word = _word(CLOSED, ticks(), 0)
 
 
 cdef inline int64_t _give_back_at(BreakerState *breaker, uint64_t word) noexcept nogil:
@@ -114,11 +194,11 @@ cdef int64_t acquire_slow(BreakerState *breaker, int *change) noexcept nogil:
     change[0] = 0
     while True:
         state = word >> STATE_SHIFT
-        if state == CLOSED or state == DISABLED:
+        if state == CLOSED or state == DISABLED or state == METRICS_ONLY:
             return era_of(word)
         if state == FORCED_OPEN:
             return REFUSED
-        now = _ticks()
+        now = ticks()
         if state == OPEN:
             if now < era_of(word) + breaker.open_ticks:
                 return REFUSED
@@ -139,19 +219,28 @@ cdef int64_t acquire_slow(BreakerState *breaker, int *change) noexcept nogil:
 cdef int settle_slow(BreakerState *breaker, int64_t permit, int outcome) noexcept nogil:
     cdef uint64_t word = load_u64(&breaker.word)
     cdef uint64_t state, next_word, admitted, succeeded
+    cdef bint failed = outcome & (FAILURE | SLOW_CALL) != 0
     while True:
         if permit != CURRENT_ERA and permit != era_of(word):
             return 0
         state = word >> STATE_SHIFT
-        if state == CLOSED:
-            if outcome == IGNORED or (outcome == SUCCESS and word & BODY_MASK == 0):
+        if state == CLOSED or state == METRICS_ONLY:
+            if outcome == IGNORED:
                 return 0
-            if outcome == SUCCESS:
+            if breaker.window != 0:
+                return _settle_in_window(breaker, word, outcome)
+            if not failed:
+                if word & BODY_MASK == 0:
+                    return 0
                 next_word = word & ~<uint64_t>BODY_MASK
+            elif state == METRICS_ONLY:
+                if word & BODY_MASK == BODY_MASK:
+                    return 0
+                next_word = word + 1
             elif <int64_t>(word & BODY_MASK) + 1 < breaker.failure_threshold:
                 next_word = word + 1
             else:
-                next_word = _word(OPEN, _next_era(word, _ticks()), 0)
+                next_word = _word(OPEN, _next_era(word, ticks()), 0)
         elif state == HALF_OPEN:
             admitted = (word & BODY_MASK) >> 8
             succeeded = word & 0xFF
@@ -159,24 +248,38 @@ cdef int settle_slow(BreakerState *breaker, int64_t permit, int outcome) noexcep
                 return 0  # no permit is out: a result without one, or reported twice
             if outcome == IGNORED:
                 next_word = word - (1 << 8)
-            elif outcome == FAILURE:
-                next_word = _word(OPEN, _next_era(word, _ticks()), 0)
-            elif <int64_t>succeeded + 1 < breaker.half_open_max_calls:
+            elif failed:
+                next_word = _word(OPEN, _next_era(word, ticks()), 0)
+            elif <int64_t>succeeded + 1 < breaker.success_threshold:
                 next_word = word + 1
             else:
-                next_word = _word(CLOSED, _next_era(word, _ticks()), 0)
+                next_word = _word(CLOSED, _next_era(word, ticks()), _closed_body(breaker))
         else:
             return 0
         if cas_u64(&breaker.word, &word, next_word):
             return _change(word, next_word)
 
 
+cdef int _settle_in_window(BreakerState *breaker, uint64_t word, int outcome) noexcept nogil:
+    """Count a call in the window of the era that `word` names, and open when the window says so."""
+    cdef int bits = (FAILED if outcome & FAILURE else 0) | (SLOW if outcome & SLOW_CALL else 0)
+    cdef uint64_t next_word
+    if not window_record(window_of(breaker), era_of(word), bits, &breaker.word, word):
+        return 0
+    if word >> STATE_SHIFT == METRICS_ONLY:
+        return 0
+    next_word = _word(OPEN, _next_era(word, ticks()), 0)
+    # When this fails, another thread has ended the era.
+    return _change(word, next_word) if cas_u64(&breaker.word, &word, next_word) else 0
+
+
 cdef int _force(BreakerState *breaker, uint64_t state) noexcept nogil:
     """Begin an era of `state` whatever the current one is; return the transition."""
     cdef uint64_t word = load_u64(&breaker.word)
+    cdef uint64_t body = _closed_body(breaker) if state == CLOSED or state == METRICS_ONLY else 0
     cdef uint64_t next_word
     while True:
-        next_word = _word(state, _next_era(word, _ticks()), 0)
+        next_word = _word(state, _next_era(word, ticks()), body)
         if cas_u64(&breaker.word, &word, next_word):
             return _change(word, next_word)
 
@@ -186,7 +289,7 @@ cdef int64_t retry_after_ns(BreakerState *breaker) noexcept nogil:
     cdef uint64_t word = load_u64(&breaker.word)
     cdef uint64_t state = word >> STATE_SHIFT
     cdef int64_t at
-    if state == CLOSED or state == DISABLED:
+    if state == CLOSED or state == DISABLED or state == METRICS_ONLY:
         return 0
     if state == FORCED_OPEN:
         return -1
@@ -196,12 +299,27 @@ cdef int64_t retry_after_ns(BreakerState *breaker) noexcept nogil:
         return 0
     else:
         at = _give_back_at(breaker, word)
-    return max(<int64_t>0, at - _ticks()) << TICK_SHIFT
+    return max(<int64_t>0, at - ticks()) << TICK_SHIFT
 
 
 cdef bint would_admit(BreakerState *breaker) noexcept nogil:
     """Whether `acquire` would give a permit now; takes none."""
     return load_u64(&breaker.word) >> STATE_SHIFT == CLOSED or retry_after_ns(breaker) == 0
+
+
+cdef WindowCounts counts_of(BreakerState *breaker) noexcept nogil:
+    """What is known of the recent calls of the current era."""
+    cdef uint64_t word = load_u64(&breaker.word)
+    cdef uint64_t state = word >> STATE_SHIFT
+    cdef WindowCounts counts
+    counts.calls = counts.failures = counts.slow = 0
+    if state == HALF_OPEN:
+        counts.calls = <int64_t>(word & 0xFF)
+    elif state == CLOSED or state == METRICS_ONLY:
+        if breaker.window != 0:
+            return window_counts(window_of(breaker), era_of(word))
+        counts.calls = counts.failures = <int64_t>(word & BODY_MASK)
+    return counts
 
 
 cdef int state_of(BreakerState *breaker) noexcept nogil:
@@ -211,30 +329,38 @@ cdef int state_of(BreakerState *breaker) noexcept nogil:
 # --- The Python object ----------------------------------------------------------------------------------
 
 
-cdef CircuitBreaker breaker_view(BreakerState *state, object owner, str name):
-    """A CircuitBreaker on a state set up by breaker_init, in memory that lives as long as `owner`."""
+cdef CircuitBreaker breaker_view(BreakerState *state, object owner, str name, object outcome_of=None):
+    """A CircuitBreaker on a state that is set up, in memory that lives as long as `owner`."""
     cdef CircuitBreaker breaker = CircuitBreaker.__new__(CircuitBreaker, _VIEW)
     breaker.state_ = state
     breaker.owner = owner
     breaker.name = name
+    breaker.outcome_of = outcome_of
     return breaker
 
 
 cdef class CircuitBreaker:
     """Stops calls to a target that fails, so that it can recover and its callers do not wait for nothing.
 
-    CLOSED admits every call; `failure_threshold` failures in a row open it. OPEN refuses every call for
-    `open_timeout` seconds (never less, at most 0.2 ms more). Then HALF_OPEN admits `half_open_max_calls`
-    probes in all: when all succeed it is CLOSED again, when one fails OPEN.
+    CLOSED admits every call, until failures open it: `failure_threshold` of them in a row, or a rate of the
+    last calls or seconds (see `CircuitBreakerConfig`). OPEN refuses every call for `open_timeout` seconds
+    (never less, at most 0.2 ms more). Then HALF_OPEN admits `half_open_max_calls` probes in all: when
+    `success_threshold` succeed it is CLOSED again, when one fails OPEN.
 
     Three ways to use it, all safe from any number of threads and tasks:
 
-    - `with breaker:`, `async with breaker:` and `@breaker`, on plain and coroutine functions. An exception
-      counts as a failure; a BaseException that is no Exception (asyncio.CancelledError, KeyboardInterrupt)
-      says nothing of the target.
-    - `permit = acquire()`, then `settle(permit, outcome)`: the result of an earlier era is dropped.
-    - `is_call_allowed()` or `check()`, then `record_success()` or `record_failure()`, which count in the
-      era in which they are called.
+    - `with breaker:`, `async with breaker:` and `@breaker`, on plain and coroutine functions. They judge an
+      exception as below, and measure how long the call took when there is a `slow_call_duration`.
+    - `permit = acquire()`, then `settle(permit, outcome, duration)`: the result of an earlier era is dropped.
+    - `is_call_allowed()` or `check()`, then `record_success(duration)` or `record_failure(duration)`, which
+      count in the era in which they are called.
+
+    An exception is what `outcome_of` of the config returns for it. Without that: an error with the `code()`
+    of a gRPC status (as every `grpc.RpcError` of a call has) is a failure when the code is UNAVAILABLE,
+    DEADLINE_EXCEEDED, INTERNAL, UNKNOWN, RESOURCE_EXHAUSTED or DATA_LOSS, says nothing when it is CANCELLED,
+    and is a success, an answer of a healthy server, when it is another. Any other Exception is a failure. A
+    BaseException that is no Exception (asyncio.CancelledError, KeyboardInterrupt) says nothing of the target.
+    Should `outcome_of` raise, or return no Outcome, `sys.unraisablehook` hears of it and this rule holds.
 
     `name` appears in the messages of errors.
     """
@@ -249,11 +375,13 @@ cdef class CircuitBreaker:
             raise ConfigError("config", config, "a CircuitBreakerConfig")
         if not isinstance(name, str):
             raise ConfigError("name", name, "a str")
-        cdef Memory memory = Memory(sizeof(BreakerState))
+        cdef BreakerSettings settings = breaker_settings(config)
+        cdef Memory memory = Memory(breaker_bytes(&settings))
         self.owner = memory
         self.state_ = <BreakerState *>memory.data
         self.name = name
-        breaker_init(self.state_, config.failure_threshold, config.open_timeout, config.half_open_max_calls)
+        self.outcome_of = config.outcome_of
+        breaker_setup(self.state_, <WindowState *>(self.state_ + 1), &settings)
 
     def __repr__(self):
         return f"<CircuitBreaker {self.name!r} {self.state.name}>"
@@ -274,8 +402,7 @@ cdef class CircuitBreaker:
             try:
                 callback(old, new)
             except BaseException as error:
-                PyErr_SetObject(type(error), error)
-                PyErr_WriteUnraisable(callback)
+                _tell(error, callback)
         return 0
 
     cdef int64_t take(self) except -2:
@@ -288,8 +415,27 @@ cdef class CircuitBreaker:
             self.announce(change)
         return permit
 
-    cdef int finish(self, int64_t permit, int outcome) except -1:
-        return self.announce(settle(self.state_, permit, outcome))
+    cdef int64_t started(self) noexcept:
+        """The time in nanoseconds at which a call starts that is to be measured; 0: it is not."""
+        return monotonic_ns() if self.state_.slow_ns != 0 else 0
+
+    cdef int finish(self, int64_t permit, int outcome, int64_t started_ns) except -1:
+        cdef int64_t duration_ns = monotonic_ns() - started_ns if started_ns != 0 else -1
+        return self.announce(settle_timed(self.state_, permit, outcome, duration_ns))
+
+    cdef int judge(self, object error) except -1:
+        """What a call that ended with `error` (None: with none) says of its target."""
+        if error is None:
+            return SUCCESS
+        if self.outcome_of is not None:
+            try:
+                outcome = self.outcome_of(error)
+                if type(outcome) is Outcome:
+                    return outcome
+                raise ConfigError("outcome_of", outcome, "a function that returns an Outcome")
+            except BaseException as mistake:
+                _tell(mistake, self.outcome_of)
+        return _default_outcome(error)
 
     def _refusal(self):
         cdef int64_t wait_ns = retry_after_ns(self.state_)
@@ -307,21 +453,22 @@ cdef class CircuitBreaker:
             self.announce(change)
         return permit
 
-    def settle(self, permit, outcome):
-        """Report, once, the `Outcome` of the call that `permit` admitted.
+    def settle(self, permit, outcome, duration=None):
+        """Report, once, the `Outcome` of the call that `permit` admitted, and the seconds that it took.
 
         It is dropped when the breaker has changed its state since. A permit that is never settled is given
-        back `open_timeout` after the newest one.
+        back `open_timeout` after the newest one. Without a `duration` the call is not slow.
 
         Raises:
-            ConfigError: `permit` is none that `acquire` gave, or `outcome` no Outcome.
+            ConfigError: `permit` is none that `acquire` gave, `outcome` no Outcome, or `duration` no number
+                from 0 to 1e9.
         """
         cdef int64_t era = natural(permit)
         if not 0 <= era <= <int64_t>ERA_MASK:
             era = check_int("permit", permit, 0, ERA_MASK)
         if type(outcome) is not Outcome:
             raise ConfigError("outcome", outcome, "an Outcome")
-        self.finish(era, outcome)
+        self.announce(settle_timed(self.state_, era, outcome, _nanoseconds(duration)))
 
     def is_call_allowed(self):
         """Whether one call may be made now. While HALF_OPEN, a yes takes one of the permits."""
@@ -339,13 +486,21 @@ cdef class CircuitBreaker:
         """
         self.take()
 
-    def record_success(self):
-        """A call succeeded: count it in the current era."""
-        self.finish(CURRENT_ERA, SUCCESS)
+    def record_success(self, duration=None):
+        """A call succeeded, in `duration` seconds: count it in the current era.
 
-    def record_failure(self):
-        """A call failed: count it in the current era."""
-        self.finish(CURRENT_ERA, FAILURE)
+        Raises:
+            ConfigError: `duration` is no number from 0 to 1e9.
+        """
+        self.announce(settle_timed(self.state_, CURRENT_ERA, SUCCESS, _nanoseconds(duration)))
+
+    def record_failure(self, duration=None):
+        """A call failed, after `duration` seconds: count it in the current era.
+
+        Raises:
+            ConfigError: `duration` is no number from 0 to 1e9.
+        """
+        self.announce(settle_timed(self.state_, CURRENT_ERA, FAILURE, _nanoseconds(duration)))
 
     def retry_after(self):
         """Seconds until a call may be admitted: 0.0 when one would be now, inf when it was forced open."""
@@ -367,17 +522,38 @@ cdef class CircuitBreaker:
         """Whether it admits every call because of `disable`."""
         return state_of(self.state_) == DISABLED
 
+    @property
+    def is_metrics_only(self):
+        """Whether it admits every call because of `metrics_only`."""
+        return state_of(self.state_) == METRICS_ONLY
+
+    def metrics(self):
+        """What is known of the recent calls of the current era.
+
+        CLOSED: the calls in the window; in CONSECUTIVE mode the failures since the last success, or up to
+        65535. HALF_OPEN: the probes that succeeded. Else nothing: 0 calls, and rates of 0.0.
+        """
+        cdef WindowCounts counts = counts_of(self.state_)
+        cdef double calls = max(<int64_t>1, counts.calls)
+        return CircuitMetrics(
+            counts.calls, counts.failures, counts.slow, counts.failures / calls, counts.slow / calls
+        )
+
     def reset(self):
         """Begin anew: CLOSED, without failures; results of calls in flight are dropped."""
         self.announce(_force(self.state_, CLOSED))
 
     def force_open(self):
-        """Refuse every call until `reset` or `disable`."""
+        """Refuse every call until `reset`, `disable` or `metrics_only`."""
         self.announce(_force(self.state_, FORCED_OPEN))
 
     def disable(self):
-        """Admit every call and count nothing until `reset` or `force_open`."""
+        """Admit every call and count nothing until `reset`, `force_open` or `metrics_only`."""
         self.announce(_force(self.state_, DISABLED))
+
+    def metrics_only(self):
+        """Admit and count every call, and never open, until `reset`, `force_open` or `disable`."""
+        self.announce(_force(self.state_, METRICS_ONLY))
 
     def on_transition(self, callback):
         """Call `callback(old, new)` after each change of `state`, in the thread that made it.
@@ -399,11 +575,13 @@ cdef class CircuitBreaker:
 
     def __enter__(self):
         cdef int64_t permit = self.take()
-        PyContextVar_Set(_entered, (self, permit, get_value(_entered)))
+        PyContextVar_Set(_entered, (self, permit, self.started(), get_value(_entered)))
         return self
 
     def __exit__(self, kind, error, traceback):
-        self.finish(self._leave(), _outcome(kind))
+        cdef int64_t started_ns
+        cdef int64_t permit = self._leave(&started_ns)
+        self.finish(permit, self.judge(error), started_ns)
 
     async def __aenter__(self):
         return self.__enter__()
@@ -411,20 +589,22 @@ cdef class CircuitBreaker:
     async def __aexit__(self, kind, error, traceback):
         self.__exit__(kind, error, traceback)
 
-    cdef int64_t _leave(self) except -2:
-        """Take the innermost entry into this breaker off the context; return its permit."""
+    cdef int64_t _leave(self, int64_t *started_ns) except -2:
+        """Take the innermost entry into this breaker off the context; return its permit and its start."""
         cdef object entry = get_value(_entered)
         cdef list inner = []
         while entry is not None and entry[0] is not self:
             inner.append(entry)
-            entry = entry[2]
+            entry = entry[3]
         if entry is None:
             # Left in another context than it was entered in, as a generator may be: the permit is unknown.
+            started_ns[0] = 0
             return CURRENT_ERA
-        cdef object rest = entry[2]
-        for breaker, permit, _ in reversed(inner):
-            rest = (breaker, permit, rest)
+        cdef object rest = entry[3]
+        for breaker, permit, start, _ in reversed(inner):
+            rest = (breaker, permit, start, rest)
         PyContextVar_Set(_entered, rest)
+        started_ns[0] = entry[2]
         return entry[1]
 
     def __call__(self, function):
@@ -437,12 +617,13 @@ cdef class CircuitBreaker:
             @wraps(function)
             async def guarded(*args, **kwargs):
                 cdef int64_t permit = self.take()
+                cdef int64_t started_ns = self.started()
                 try:
                     result = await function(*args, **kwargs)
                 except BaseException as error:
-                    self.finish(permit, _outcome(type(error)))
+                    self.finish(permit, self.judge(error), started_ns)
                     raise
-                self.finish(permit, SUCCESS)
+                self.finish(permit, SUCCESS, started_ns)
                 return result
 
         else:
@@ -450,19 +631,45 @@ cdef class CircuitBreaker:
             @wraps(function)
             def guarded(*args, **kwargs):
                 cdef int64_t permit = self.take()
+                cdef int64_t started_ns = self.started()
                 try:
                     result = function(*args, **kwargs)
                 except BaseException as error:
-                    self.finish(permit, _outcome(type(error)))
+                    self.finish(permit, self.judge(error), started_ns)
                     raise
-                self.finish(permit, SUCCESS)
+                self.finish(permit, SUCCESS, started_ns)
                 return result
 
         return guarded
 
 
-cdef int _outcome(object kind) except -1:
-    """What a call that ended with an exception of this type (None: with none) says of its target."""
-    if kind is None:
-        return SUCCESS
-    return FAILURE if issubclass(kind, Exception) else IGNORED
+cdef int _default_outcome(object error) except -1:
+    """What an exception says of the target when no `outcome_of` does."""
+    if not isinstance(error, Exception):
+        return IGNORED
+    try:
+        code = getattr(error, "code", None)
+        name = getattr(code(), "name", None) if callable(code) else None
+    except BaseException as mistake:
+        _tell(mistake, error)
+        return FAILURE
+    return _CODE_OUTCOMES.get(name, FAILURE) if isinstance(name, str) else FAILURE
+
+
+cdef int _tell(object error, object source) except -1:
+    """Give an error of a callback, which must not break the call, to sys.unraisablehook."""
+    PyErr_SetObject(type(error), error)
+    PyErr_WriteUnraisable(source)
+    return 0
+
+
+cdef inline int64_t _nanoseconds(object duration) except -2:
+    """Seconds as nanoseconds; -1 for None."""
+    cdef double seconds
+    if duration is None:
+        return -1
+    if PyFloat_CheckExact(duration):
+        seconds = PyFloat_AS_DOUBLE(duration)
+        if 0.0 <= seconds <= _LONGEST:
+            return llround(seconds * 1e9)
+    return llround(<double>check_float("duration", duration, 0.0, _LONGEST) * 1e9)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from tai_grpc.errors import ConfigError
@@ -87,6 +88,12 @@ def check_address(name: str, value: object) -> str:
 MAX_SECONDS: Final = 86_400.0 * 7
 """The longest duration that any setting accepts: a week."""
 
+MAX_CONCURRENT: Final = 1_000_000
+"""The most calls that a limit of concurrency may let run at once."""
+
+MAX_WAITERS: Final = 1_000_000
+"""The most tasks and threads that a limit may let wait for their turn."""
+
 
 class LoadBalancingStrategy(Enum):
     """How the next endpoint is picked."""
@@ -110,23 +117,115 @@ class Jitter(Enum):
     DECORRELATED = "decorrelated"
 
 
+class Outcome(IntEnum):
+    """What a call says of its target. IGNORED: nothing, as when the caller gave it up."""
+
+    SUCCESS = 0
+    FAILURE = 1
+    IGNORED = 2
+
+
+CODE_OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
+    {
+        "OK": Outcome.SUCCESS,
+        "CANCELLED": Outcome.IGNORED,
+        "UNKNOWN": Outcome.FAILURE,
+        "INVALID_ARGUMENT": Outcome.SUCCESS,
+        "DEADLINE_EXCEEDED": Outcome.FAILURE,
+        "NOT_FOUND": Outcome.SUCCESS,
+        "ALREADY_EXISTS": Outcome.SUCCESS,
+        "PERMISSION_DENIED": Outcome.SUCCESS,
+        "RESOURCE_EXHAUSTED": Outcome.FAILURE,
+        "FAILED_PRECONDITION": Outcome.SUCCESS,
+        "ABORTED": Outcome.SUCCESS,
+        "OUT_OF_RANGE": Outcome.SUCCESS,
+        "UNIMPLEMENTED": Outcome.SUCCESS,
+        "INTERNAL": Outcome.FAILURE,
+        "UNAVAILABLE": Outcome.FAILURE,
+        "DATA_LOSS": Outcome.FAILURE,
+        "UNAUTHENTICATED": Outcome.SUCCESS,
+    }
+)
+"""What each gRPC code says of the endpoint: many are answers of a healthy server, and CANCELLED is the
+caller's own doing."""
+
+
+class Window(Enum):
+    """Which calls a circuit breaker judges: the failures in a row, or a rate of the last calls or seconds."""
+
+    CONSECUTIVE = "consecutive"
+    COUNT = "count"
+    TIME = "time"
+
+
 @dataclass(frozen=True, slots=True)
 class CircuitBreakerConfig:
     """When a breaker opens, and how it closes again.
 
-    `failure_threshold` consecutive failures (1..65535) open it for `open_timeout` seconds (0.001 to a
-    week); then at most `half_open_max_calls` calls (1..255) probe: if all succeed it closes, if one fails
-    it opens again.
+    It opens for `open_timeout` seconds (0.001 to a week); then at most `half_open_max_calls` calls (1..255)
+    probe: when `success_threshold` of them (None: all) succeed it closes, when one fails it opens again.
+
+    What opens it depends on the `window`:
+
+    - CONSECUTIVE: `failure_threshold` failures in a row (1..65535).
+    - COUNT: of the last `window_size` calls (1..10,000), at least `failure_rate_threshold` (above 0, to 1)
+      failed or at least `slow_call_rate_threshold` (likewise) were slow; judged once `minimum_calls` are
+      known (1..`window_size`; None: 100 or, when that is less, `window_size`).
+    - TIME: the same of the calls of the last `window_size` seconds (1..3600), which are known to a tenth;
+      `minimum_calls` may be up to 1,000,000 (None: 100).
+
+    A call is slow when it takes longer than `slow_call_duration` seconds (1e-6 to a week; None: none is).
+    Without a rate, so in CONSECUTIVE mode and among the probes, a slow call counts as a failure.
+
+    `outcome_of` says what an exception tells of the target (None: see `CircuitBreaker`).
     """
 
     failure_threshold: int = 5
     open_timeout: float = 30.0
     half_open_max_calls: int = 3
+    window: Window = Window.CONSECUTIVE
+    window_size: int = 100
+    minimum_calls: int | None = None
+    failure_rate_threshold: float = 0.5
+    slow_call_duration: float | None = None
+    slow_call_rate_threshold: float = 1.0
+    success_threshold: int | None = None
+    outcome_of: Callable[[BaseException], Outcome] | None = None
 
     def __post_init__(self) -> None:
         check_int("failure_threshold", self.failure_threshold, 1, 65535)
         check_float("open_timeout", self.open_timeout, 0.001, MAX_SECONDS)
         check_int("half_open_max_calls", self.half_open_max_calls, 1, 255)
+        check_member("window", self.window, Window)
+        timed = self.window is Window.TIME
+        check_int("window_size", self.window_size, 1, 3600 if timed else 10_000)
+        if self.minimum_calls is not None:
+            check_int("minimum_calls", self.minimum_calls, 1, 1_000_000 if timed else self.window_size)
+        check_float("failure_rate_threshold", self.failure_rate_threshold, 0.0, 1.0, above=True)
+        if self.slow_call_duration is not None:
+            check_float("slow_call_duration", self.slow_call_duration, 1e-6, MAX_SECONDS)
+        check_float("slow_call_rate_threshold", self.slow_call_rate_threshold, 0.0, 1.0, above=True)
+        if self.success_threshold is not None:
+            check_int("success_threshold", self.success_threshold, 1, self.half_open_max_calls)
+        if self.outcome_of is not None and not callable(self.outcome_of):
+            raise ConfigError("outcome_of", self.outcome_of, "a function of an exception, or None")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        """Refuse what would have no effect beside the other settings."""
+        if self.window is Window.CONSECUTIVE:
+            rates = ("window_size", "minimum_calls", "failure_rate_threshold", "slow_call_rate_threshold")
+            self._check_default(rates, "with window=Window.COUNT or Window.TIME")
+        else:
+            self._check_default(("failure_threshold",), "with window=Window.CONSECUTIVE")
+        if self.slow_call_duration is None:
+            self._check_default(("slow_call_rate_threshold",), "with a slow_call_duration")
+
+    def _check_default(self, names: Collection[str], otherwise: str) -> None:
+        for name in names:
+            value, default = getattr(self, name), self.__dataclass_fields__[name].default
+            if value != default:
+                raise ConfigError(name, value, f"{default} (the default): it has an effect only {otherwise}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +252,19 @@ class RetryConfig:
         check_float("max_backoff", self.max_backoff, 0.0, MAX_SECONDS, above=True)
         check_float("backoff_multiplier", self.backoff_multiplier, 1.0, 100.0)
         check_member("jitter", self.jitter, Jitter)
-        object.__setattr__(self, "retryable_codes", _code_names(self.retryable_codes))
+        object.__setattr__(self, "retryable_codes", _code_names("retryable_codes", self.retryable_codes))
         object.__setattr__(self, "idempotent_methods", _methods(self.idempotent_methods))
 
 
-def _code_names(codes: object) -> frozenset[str]:
+def _code_names(field_name: str, codes: object) -> frozenset[str]:
     accepted = f"a set of codes that may be transient: {', '.join(sorted(_TRANSIENT_CODES))}"
     if isinstance(codes, str) or not isinstance(codes, Collection):
-        raise ConfigError("retryable_codes", codes, accepted)
+        raise ConfigError(field_name, codes, accepted)
     names: set[str] = set()
     for code in codes:
         name = getattr(code, "name", code)
         if not isinstance(name, str) or name not in _TRANSIENT_CODES:
-            raise ConfigError("retryable_codes", name, accepted)
+            raise ConfigError(field_name, name, accepted)
         names.add(name)
     return frozenset(names)
 
@@ -194,6 +293,57 @@ class RetryBudgetConfig:
     def __post_init__(self) -> None:
         check_int("max_tokens", self.max_tokens, 1, 1000)
         check_float("token_ratio", self.token_ratio, 0.001, 1000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class HedgingPolicy:
+    """Copies of a call that are sent before it is known whether the first one fails (gRFC A6).
+
+    A call that is not answered after `hedging_delay` seconds (0: all at once; to a week) is sent again, and so
+    on, up to `max_attempts` in all (2..5). The first good answer wins and the other copies are cancelled. One
+    that fails with a code in `non_fatal_codes` (names, or `grpc.StatusCode` members) has the next one sent at
+    once; any other code is the call's answer.
+
+    For methods that may be executed more than once. A delay near the 95th percentile of the latency costs
+    5 % more calls.
+    """
+
+    hedging_delay: float
+    max_attempts: int = 2
+    non_fatal_codes: AbstractSet[str | StatusCode] = frozenset({"UNAVAILABLE"})
+
+    def __post_init__(self) -> None:
+        check_float("hedging_delay", self.hedging_delay, 0.0, MAX_SECONDS)
+        check_int("max_attempts", self.max_attempts, 2, 5)
+        object.__setattr__(self, "non_fatal_codes", _code_names("non_fatal_codes", self.non_fatal_codes))
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveLimiterConfig:
+    """How a limit of concurrency follows the latency; the defaults are those of Netflix's Gradient2.
+
+    It begins at `initial_limit` and stays within `min_limit`..`max_limit` (1..1,000,000). `smoothing` (above
+    0, to 1) is the share of each new limit; `queue_size` (1..10,000) is by how much it tries to grow, so the
+    calls that may queue at the target; a latency up to `tolerance` (1..10) times the long-term one is no
+    sign of load; the long-term one is the exponential mean of `long_window` calls (10..1,000,000).
+    """
+
+    initial_limit: int = 20
+    min_limit: int = 20
+    max_limit: int = 200
+    smoothing: float = 0.2
+    queue_size: int = 4
+    tolerance: float = 1.5
+    long_window: int = 600
+
+    def __post_init__(self) -> None:
+        check_int("max_limit", self.max_limit, 1, MAX_CONCURRENT)
+        check_int("min_limit", self.min_limit, 1, self.max_limit)
+        check_int("initial_limit", self.initial_limit, self.min_limit, self.max_limit)
+        check_float("smoothing", self.smoothing, 0.0, 1.0, above=True)
+        check_int("queue_size", self.queue_size, 1, 10_000)
+        check_float("tolerance", self.tolerance, 1.0, 10.0)
+        check_int("long_window", self.long_window, 10, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +380,7 @@ class GrpcClientConfig:
     timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
     stream_timeout: float | None = None
     connect_backoff_max: float = 5.0
-    keepalive: float = 20.0
+    keepalive: float = 330.0
     max_message_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import grpc
 from grpc import StatusCode
 
+from tai_grpc.config import CODE_OUTCOMES, Outcome
 from tai_grpc.errors import TaiGrpcError
 
 __all__ = ["ENDPOINT_FAILURES", "CallError", "Metadata", "StatusCode"]
@@ -16,17 +17,9 @@ __all__ = ["ENDPOINT_FAILURES", "CallError", "Metadata", "StatusCode"]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 ENDPOINT_FAILURES: Final = frozenset(
-    {
-        StatusCode.UNAVAILABLE,
-        StatusCode.DEADLINE_EXCEEDED,
-        StatusCode.INTERNAL,
-        StatusCode.UNKNOWN,
-        StatusCode.RESOURCE_EXHAUSTED,
-        StatusCode.DATA_LOSS,
-    }
+    code for code in StatusCode if CODE_OUTCOMES[code.name] is Outcome.FAILURE
 )
-"""Codes that speak against the endpoint. Every other one is an answer of a healthy server, except CANCELLED
-by the caller, which says nothing of it."""
+"""Codes that speak against the endpoint: see `config.CODE_OUTCOMES`."""
 
 
 class CallError(TaiGrpcError, grpc.RpcError):

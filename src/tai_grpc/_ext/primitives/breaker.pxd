@@ -2,11 +2,17 @@
 
 `acquire` a permit before the call, `settle` it after. Both say in `change` (0: nothing) which transition
 this very call made: pass it to `CircuitBreaker.announce`, with the GIL, so that the callbacks hear of it.
+
+A breaker's memory is a BreakerState and, unless its mode is CONSECUTIVE, a window: `breaker_bytes` of it when
+the window follows at once, or the window somewhere else in the same memory. `breaker_settings` makes plain
+numbers of a CircuitBreakerConfig, `breaker_setup` a breaker of zeroed memory and these, and `breaker_view` a
+Python object on it.
 """
 
 from libc.stdint cimport int64_t, uint64_t
 
 from tai_grpc._ext.primitives.atomics cimport load_u64
+from tai_grpc._ext.primitives.window cimport WindowCounts, WindowState
 
 cdef enum:
     # A state as it is in the word.
@@ -15,11 +21,13 @@ cdef enum:
     HALF_OPEN = 2
     FORCED_OPEN = 3
     DISABLED = 4
+    METRICS_ONLY = 5
 
-    # An outcome.
+    # An outcome; SLOW may be added to the first two.
     SUCCESS = 0
     FAILURE = 1
     IGNORED = 2
+    SLOW_CALL = 4
 
     # The word: state (3 bits) | era (45) | body (16). See breaker.pyx.
     STATE_SHIFT = 61
@@ -33,6 +41,21 @@ cdef extern from *:
     uint64_t ERA_MASK "((UINT64_C(1) << 45) - 1)"
 
 
+cdef struct BreakerSettings:
+    # A CircuitBreakerConfig, all but `outcome_of`, in 88 bytes without padding.
+    int64_t failure_threshold
+    int64_t open_ticks
+    int64_t half_open_max_calls
+    int64_t success_threshold
+    int64_t slow_ns  # 0: no call is slow
+    int64_t window  # CONSECUTIVE, COUNT or TIME of window.pxd
+    int64_t window_size  # calls, or seconds
+    int64_t minimum_calls
+    double failure_rate
+    double slow_rate
+    int64_t reserved
+
+
 cdef struct BreakerState:
     uint64_t word
     # The newest admission of a HALF_OPEN era, in ticks.
@@ -41,13 +64,25 @@ cdef struct BreakerState:
     int64_t open_ticks
     int64_t failure_threshold
     int64_t half_open_max_calls
-    int64_t reserved[3]
+    int64_t success_threshold
+    int64_t slow_ns
+    int64_t window  # where its WindowState lies, in bytes from this struct; 0: it has none
 
 
 cdef inline int64_t era_of(uint64_t word) noexcept nogil:
     return <int64_t>((word >> ERA_SHIFT) & ERA_MASK)
 
 
+cdef inline WindowState *window_of(BreakerState *breaker) noexcept nogil:
+    """The breaker's window, NULL in CONSECUTIVE mode."""
+    return NULL if breaker.window == 0 else <WindowState *>(<char *>breaker + breaker.window)
+
+
+cdef BreakerSettings breaker_settings(object config) except *
+cdef int64_t breaker_bytes(const BreakerSettings *settings) noexcept nogil
+cdef void breaker_setup(
+    BreakerState *breaker, WindowState *window, const BreakerSettings *settings
+) noexcept nogil
 cdef void breaker_init(
     BreakerState *breaker, int64_t failure_threshold, double open_timeout, int64_t half_open_max_calls
 ) noexcept nogil
@@ -55,6 +90,7 @@ cdef int64_t acquire_slow(BreakerState *breaker, int *change) noexcept nogil
 cdef int settle_slow(BreakerState *breaker, int64_t permit, int outcome) noexcept nogil
 cdef bint would_admit(BreakerState *breaker) noexcept nogil
 cdef int64_t retry_after_ns(BreakerState *breaker) noexcept nogil
+cdef WindowCounts counts_of(BreakerState *breaker) noexcept nogil
 cdef int state_of(BreakerState *breaker) noexcept nogil
 
 
@@ -82,17 +118,29 @@ cdef inline int settle(BreakerState *breaker, int64_t permit, int outcome) noexc
     return settle_slow(breaker, permit, outcome)
 
 
+cdef inline int settle_timed(
+    BreakerState *breaker, int64_t permit, int outcome, int64_t duration_ns
+) noexcept nogil:
+    """As `settle`, for a call that took `duration_ns` (negative: unknown, and so not slow)."""
+    if 0 < breaker.slow_ns < duration_ns and outcome != IGNORED:
+        outcome |= SLOW_CALL
+    return settle(breaker, permit, outcome)
+
+
 cdef class CircuitBreaker:
     cdef BreakerState *state_
     # What keeps the state's memory.
     cdef object owner
     cdef readonly str name
+    cdef object outcome_of
     cdef tuple callbacks
 
     cdef int announce(self, int change) except -1
     cdef int64_t take(self) except -2
-    cdef int finish(self, int64_t permit, int outcome) except -1
-    cdef int64_t _leave(self) except -2
+    cdef int64_t started(self) noexcept
+    cdef int finish(self, int64_t permit, int outcome, int64_t started_ns) except -1
+    cdef int judge(self, object error) except -1
+    cdef int64_t _leave(self, int64_t *started_ns) except -2
 
 
-cdef CircuitBreaker breaker_view(BreakerState *state, object owner, str name)
+cdef CircuitBreaker breaker_view(BreakerState *state, object owner, str name, object outcome_of=*)
