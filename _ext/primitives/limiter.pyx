@@ -15,16 +15,13 @@ from tai_grpc._ext.primitives.atomics cimport cas, load
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 from tai_grpc.config import check_float, check_int
-from tai_grpc.errors import ConfigError
+from tai_grpc.errors import ConfigError, RateLimitedError
 
 MAX_RATE = 1e9
 """The highest rate, in tokens a second."""
 
 MAX_FILL_SECONDS = 31_536_000.0
 """The longest time, in seconds, that an empty bucket may take to be full: a year."""
-
-cdef enum:
-    FRACTION_BITS = 4
 
 
 cdef void bucket_init(BucketState *bucket, double rate, int64_t burst) noexcept nogil:
@@ -39,33 +36,42 @@ cdef void bucket_init(BucketState *bucket, double rate, int64_t burst) noexcept 
     bucket.burst = burst
 
 
-cdef inline int64_t _ahead(BucketState *bucket, int64_t arrival, int64_t n, int64_t now) noexcept nogil:
-    """How far beyond the tolerance a take of `n` would be, in 1/16 ns; 0 or less: it may be made."""
-    return max(arrival, now) + n * bucket.interval - now - bucket.tolerance
-
-
-cdef inline int64_t _whole_ns(int64_t time) noexcept nogil:
-    """1/16 ns as ns, rounded up."""
-    return (time + (1 << FRACTION_BITS) - 1) >> FRACTION_BITS
-
-
 cdef int64_t bucket_take(BucketState *bucket, int64_t n, int64_t now_ns) noexcept nogil:
     """Take `n` (1..burst) tokens and return 0, or none and return the wait until they are there, in ns."""
     cdef int64_t now = now_ns << FRACTION_BITS
     cdef int64_t arrival = load(&bucket.arrival)
     cdef int64_t ahead
     while True:
-        ahead = _ahead(bucket, arrival, n, now)
+        ahead = bucket_ahead(bucket, arrival, n, now)
         if ahead > 0:
-            return _whole_ns(ahead)
+            return whole_ns(ahead)
         if cas(&bucket.arrival, &arrival, max(arrival, now) + n * bucket.interval):
             return 0
 
 
 cdef int64_t bucket_wait_ns(BucketState *bucket, int64_t n, int64_t now_ns) noexcept nogil:
     """What `bucket_take` would return; takes nothing."""
-    cdef int64_t ahead = _ahead(bucket, load(&bucket.arrival), n, now_ns << FRACTION_BITS)
-    return _whole_ns(ahead) if ahead > 0 else 0
+    cdef int64_t ahead = bucket_ahead(bucket, load(&bucket.arrival), n, now_ns << FRACTION_BITS)
+    return whole_ns(ahead) if ahead > 0 else 0
+
+
+cdef double check_bucket(object rate, object burst) except -1:
+    """`rate`, when both are what a bucket can be.
+
+    Raises:
+        ConfigError: naming the argument and its range.
+    """
+    cdef double checked = check_float("rate", rate, 0.0, MAX_RATE, above=True)
+    check_int("burst", burst, 1, 2**31 - 1)
+    if burst / checked > MAX_FILL_SECONDS:
+        accepted = f"at most {checked * MAX_FILL_SECONDS:g}, a year of rate={checked:g}"
+        raise ConfigError("burst", burst, accepted)
+    return checked
+
+
+def refusal(double rate, double wait):
+    """The error that says that `rate` tokens a second do not allow it for `wait` seconds more."""
+    return RateLimitedError(f"the limit of {rate:g} a second is reached: try again in {wait:.3f} s", wait)
 
 
 cdef class TokenBucket:
@@ -81,11 +87,7 @@ cdef class TokenBucket:
     """
 
     def __cinit__(self, rate, burst):
-        self.rate = check_float("rate", rate, 0.0, MAX_RATE, above=True)
-        check_int("burst", burst, 1, 2**31 - 1)
-        if burst / self.rate > MAX_FILL_SECONDS:
-            accepted = f"at most {self.rate * MAX_FILL_SECONDS:g}, a year of rate={self.rate:g}"
-            raise ConfigError("burst", burst, accepted)
+        self.rate = check_bucket(rate, burst)
         cdef Memory memory = Memory(sizeof(BucketState))
         self.owner = memory
         self.state_ = <BucketState *>memory.data
@@ -107,6 +109,17 @@ cdef class TokenBucket:
             ConfigError: `n` is outside its range, so it could never succeed.
         """
         return bucket_take(self.state_, self.tokens(n), monotonic_ns()) == 0
+
+    def check(self, n=1):
+        """As `try_acquire`, but a refusal is an error.
+
+        Raises:
+            ConfigError: `n` is outside its range.
+            RateLimitedError: with `retry_after` in seconds.
+        """
+        cdef int64_t wait_ns = bucket_take(self.state_, self.tokens(n), monotonic_ns())
+        if wait_ns != 0:
+            raise refusal(self.rate, wait_ns * 1e-9)
 
     def wait_time(self, n=1):
         """Seconds until `n` (1..burst) tokens are there, if nobody takes any meanwhile; 0.0: now.

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from tai_grpc._version import __version__
 from tai_grpc.config import (
+    AdaptiveLimiterConfig,
     CircuitBreakerConfig,
     GrpcClientConfig,
     GrpcServerConfig,
+    HedgingPolicy,
     Jitter,
     LoadBalancingStrategy,
     RetryBudgetConfig,
@@ -20,6 +22,7 @@ from tai_grpc.config import (
 )
 from tai_grpc.errors import (
     CircuitOpenError,
+    ConcurrencyLimitedError,
     ConfigError,
     DeadlineError,
     RateLimitedError,
@@ -28,11 +31,15 @@ from tai_grpc.errors import (
     TaiGrpcError,
 )
 from tai_grpc.resilience import (
+    AdaptiveLimiter,
+    Backoff,
+    Bulkhead,
     CircuitBreaker,
     CircuitState,
     Counter,
     Endpoint,
     EndpointStats,
+    KeyedTokenBucket,
     LatencyHistogram,
     LoadBalancer,
     Outcome,
@@ -57,13 +64,18 @@ _NEEDS_GRPC = {
 }
 
 __all__ = [
+    "AdaptiveLimiter",
+    "AdaptiveLimiterConfig",
+    "Backoff",
     "BlockingGrpcClient",
+    "Bulkhead",
     "CallError",
     "CircuitBreaker",
     "CircuitBreakerConfig",
     "CircuitOpenError",
     "CircuitState",
     "ClientStats",
+    "ConcurrencyLimitedError",
     "ConfigError",
     "Counter",
     "DeadlineError",
@@ -73,7 +85,9 @@ __all__ = [
     "GrpcClientConfig",
     "GrpcServer",
     "GrpcServerConfig",
+    "HedgingPolicy",
     "Jitter",
+    "KeyedTokenBucket",
     "LatencyHistogram",
     "LoadBalancer",
     "LoadBalancingStrategy",

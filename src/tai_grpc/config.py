@@ -299,10 +299,10 @@ class RetryBudgetConfig:
 class HedgingPolicy:
     """Copies of a call that are sent before it is known whether the first one fails (gRFC A6).
 
-    A call that is not answered after `hedging_delay` seconds (0: all at once; to a week) is sent again, and so
-    on, up to `max_attempts` in all (2..5). The first good answer wins and the other copies are cancelled. One
-    that fails with a code in `non_fatal_codes` (names, or `grpc.StatusCode` members) has the next one sent at
-    once; any other code is the call's answer.
+    A call that is not answered after `hedging_delay` seconds (0 to a week; 0: all at once) is sent again, and
+    so on, up to `max_attempts` in all (2..5). The first good answer wins and the other copies are cancelled.
+    One that fails with a code in `non_fatal_codes` (names, or `grpc.StatusCode` members) has the next one
+    sent at once; any other code is the call's answer.
 
     For methods that may be executed more than once. A delay near the 95th percentile of the latency costs
     5 % more calls.

@@ -42,6 +42,10 @@ class RateLimitedError(TaiGrpcError):
         return type(self), (str(self), self.retry_after)
 
 
+class ConcurrencyLimitedError(TaiGrpcError):
+    """As many calls run already as a limit of concurrency lets run. When one ends, another may begin."""
+
+
 class DeadlineError(TaiGrpcError, TimeoutError):
     """The time allowed for the work is over."""
 

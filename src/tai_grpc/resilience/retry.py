@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from grpc import StatusCode
 
-from tai_grpc.config import Jitter, RetryConfig
+from tai_grpc.config import RetryConfig
+from tai_grpc.resilience.backoff import backoff
 
 if TYPE_CHECKING:
     from collections.abc import Container
+
+__all__ = ["NEVER", "Budget", "Retries", "backoff", "pushback", "retryable_codes"]
 
 NEVER: Final = math.inf
 """The wait that `pushback` returns when the server forbids another attempt."""
@@ -48,36 +51,6 @@ def pushback(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:
     if len(values) > 1 or not isinstance(value, str) or not _MILLISECONDS.fullmatch(value):
         return NEVER
     return int(value) / 1000
-
-
-def backoff(
-    config: RetryConfig,
-    retry: int,
-    previous: float,
-    uniform: Callable[[float, float], float] = random.uniform,
-) -> float:
-    """Return the seconds to wait before the `retry`-th retry, counted from 1.
-
-    `previous` is the wait before the last one (0 for none); only DECORRELATED depends on it. The waits grow
-    as v = min(initial_backoff * backoff_multiplier ** (retry - 1), max_backoff) (gRFC A6) and are spread as
-    `Jitter` says; A6's spread is applied after the maximum, so it may exceed it by a fifth.
-    """
-    if config.jitter is Jitter.DECORRELATED:
-        base = min(config.initial_backoff, config.max_backoff)
-        return min(config.max_backoff, uniform(base, max(base, 3 * previous)))
-    try:
-        wait = min(config.initial_backoff * config.backoff_multiplier ** (retry - 1), config.max_backoff)
-    except OverflowError:
-        wait = config.max_backoff
-    match config.jitter:
-        case Jitter.NONE:
-            return wait
-        case Jitter.A6:
-            return wait * uniform(0.8, 1.2)
-        case Jitter.FULL:
-            return uniform(0.0, wait)
-        case Jitter.EQUAL:
-            return wait / 2 + uniform(0.0, wait / 2)
 
 
 class Retries:

@@ -21,6 +21,7 @@ cdef extern from *:
     #define tai_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_ACQ_REL)
     #define tai_cas(word, expected, desired) \
         __atomic_compare_exchange_n((word), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    #define tai_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     #endif
     """
     int64_t load "tai_load" (const int64_t *word) noexcept nogil
@@ -33,6 +34,9 @@ cdef extern from *:
     uint64_t load_u64 "tai_load" (const uint64_t *word) noexcept nogil
     uint64_t add_u64 "tai_add" (uint64_t *word, uint64_t value) noexcept nogil
     bint cas_u64 "tai_cas" (uint64_t *word, uint64_t *expected, uint64_t desired) noexcept nogil
+    # What comes before it is seen by all before what comes after it. Where two write one word each and then
+    # read the other's, a fence between lets at least one of them see the other.
+    void fence "tai_fence" () noexcept nogil
 
 
 cdef inline void raise_to(int64_t *word, int64_t value) noexcept nogil:
