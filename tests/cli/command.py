@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+HANGS = 90.0
 COMMAND = (sys.executable, "-m", "tai_grpc.cli")
 
 
@@ -37,8 +38,9 @@ class Ran:
 
 
 async def ran(process: asyncio.subprocess.Process, stdin: bytes | None = None) -> Ran:
-    """Wait for the end of a process."""
-    out, err = await process.communicate(stdin)
+    """Wait for the end of a process; one that hangs fails the test instead of holding it up for ever."""
+    async with asyncio.timeout(HANGS):
+        out, err = await process.communicate(stdin)
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())
 

@@ -119,9 +119,6 @@ async def test_progress_is_shown_on_a_terminal(echo: Echo) -> None:
         ("Unary", ("-d", "{}", "-D", "file"), "by -d or by -D, not by both"),
         ("Unary", ("-c", "0"), "concurrency=0: expected an int from 1"),
         ("Unary", ("-O", "csv"), "csv is not in this version, which has summary and json"),
-        ("Unary", ("-O", "xml"), "'xml': expected one of summary and json"),
-        ("Unary", ("-o", "/nowhere/at/all"), "/nowhere/at/all"),
-        ("Unary", ("--tags", "5"), "tags '5': expected a JSON object of strings"),
     ],
 )
 async def test_what_cannot_be_run_is_one_line_and_exit_2(

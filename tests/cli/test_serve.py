@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from cli.command import ran, started, tai_grpc
+from tai_grpc.cli.demo.servers import free_ports
 from tai_grpc.tai import StreamPoliciesRequest
 from tai_grpc.tai.v1.governor_pb2_grpc import GovernorStub
 
@@ -51,7 +52,7 @@ async def test_a_watch_is_printed_until_ctrl_c() -> None:
             process.send_signal(signal.SIGINT)
             ended = await ran(process)
     assert [update["policy"]["id"] for update in seen] == ["policy-1", "policy-2"]
-    assert (ended.code, ended.err.strip()) == (130, "")
+    assert (ended.code, ended.err) == (-signal.SIGINT, "")
 
 
 async def test_the_error_of_a_call_names_its_code() -> None:
@@ -90,7 +91,7 @@ async def test_a_taken_port_is_one_line_and_exit_1() -> None:
 
 
 async def test_a_port_is_free_again_once_its_server_was_killed() -> None:
-    async with serving() as (process, address):
+    async with serving(listen=f"127.0.0.1:{free_ports(1)[0]}") as (process, address):
         process.kill()
         await process.wait()
     async with serving(listen=address) as (_, again):
@@ -126,7 +127,6 @@ async def test_a_quiet_server_logs_nothing() -> None:
         (("--transport", "native"), "'native' is not in this version, whose only transport is grpcio"),
         (("--listen", "localhost"), "expected HOST:PORT"),
         (("--grace", "2h"), "grace=7200.0: expected a number from 0"),
-        (("--max-timeout", "0"), "more than 0"),
         (("--workers", "4"), "--workers"),
     ],
 )

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from tai_grpc.cli import params
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
+from tai_grpc.cli.interrupt import end_at_ctrl_c
 from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.errors import RequestError
@@ -76,6 +77,7 @@ def command(
     strings and bytes as base64, as the protobuf JSON mapping says. A stream's responses are printed one a
     line, as they come.
     """
+    end_at_ctrl_c()
     pairs = parse_metadata(metadata)
     text = params.read_data(data)
     indent = None

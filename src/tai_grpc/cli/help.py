@@ -8,7 +8,7 @@ EXIT_CODES: Final = (
     ("0", "it worked"),
     ("1", "a call failed, a host cannot be reached, an address cannot be listened on"),
     ("2", "the command line or its data is wrong"),
-    ("130", "ended by Ctrl-C"),
+    ("130", "ended by Ctrl-C (a server that has drained: 0)"),
 )
 
 

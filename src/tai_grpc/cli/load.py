@@ -18,6 +18,7 @@ from tai_grpc.cli import params
 from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
+from tai_grpc.cli.interrupt import end_at_ctrl_c
 from tai_grpc.cli.loop import run
 from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.load.channels import open_blocking_channel
@@ -143,6 +144,7 @@ def command(
 
     Ctrl-C ends the run with the report so far. The exit code is 1 when a call failed.
     """
+    end_at_ctrl_c()
     if data is not None and data_file is not None:
         raise click.UsageError("give the data by -d or by -D, not by both")
     text = params.read_data(data) if data_file is None else params.read_file(data_file)

@@ -8,20 +8,23 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from secrets import SystemRandom
+from socket import socket
 from typing import Final
 
 from tai_grpc.cli.demo.checks import PATIENCE, StepFailedError, expect
 
 _READY: Final = re.compile(r"tai-grpc: serving on (\S+):")
 _LOG_LINES: Final = 20
+_PORTS: Final = range(20_000, 32_000)
 
 
 class Server:
     """One server. Its address stays the same over restarts."""
 
-    def __init__(self) -> None:
-        self.address = "127.0.0.1:0"
+    def __init__(self, port: int) -> None:
+        self.address = f"127.0.0.1:{port}"
         self._process: Process | None = None
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._logging: asyncio.Task[None] | None = None
@@ -54,17 +57,17 @@ class Server:
             line = (await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)).decode()
         except TimeoutError:
             line = ""
-        if (ready := _READY.match(line)) is None:
+        if _READY.match(line) is None:
             await self.kill()
             raise StepFailedError(
                 f"a server on {self.address}: expected its ready line, saw {line or self.log!r}"
             )
-        self.address = ready[1]
 
     async def kill(self) -> None:
         """End it as `kill -9` does: it has no say in it."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        if self._process is not None:
+            if self._process.returncode is None:
+                self._process.kill()
             await self._ended()
 
     async def stop(self) -> None:
@@ -95,10 +98,28 @@ class Server:
         return self._process
 
 
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on.
+
+    They lie below those that systems give to outgoing connections: such a port could be taken while its
+    server is down, even by the client that tries to reach it.
+    """
+    found: list[int] = []
+    for port in SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise StepFailedError(
+        f"ports {_PORTS.start} to {_PORTS.stop}: expected {count} free ones, saw {len(found)}"
+    )
+
+
 @asynccontextmanager
 async def servers(count: int) -> AsyncIterator[list[Server]]:
     """Start servers on free ports; whatever happens, none of them outlives the block."""
-    all_of_them = [Server() for _ in range(count)]
+    all_of_them = [Server(port) for port in free_ports(count)]
     try:
         async with asyncio.TaskGroup() as group:
             for server in all_of_them:
