@@ -12,7 +12,7 @@ whose tag is the era of the breaker. `head` counts the calls of the era, which g
 
 TIME is a ring of 10 buckets of a tenth of the window each, counted from the era's start; so it knows the
 calls of the last nine tenths to ten tenths of its length. A bucket is three words: calls, failures, slow
-calls. Its tag is the era plus the bucket's number, which two buckets do not share, as each is longer than the
+calls. Its tag is the era plus the number of the bucket, which no two share, as each is longer than the
 tick by which eras are named. A bucket that is full (16.7 million calls) counts nothing more, and so keeps its
 rates.
 

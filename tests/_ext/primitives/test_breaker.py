@@ -3,184 +3,32 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 from weakref import ref
 
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tai_grpc._ext.primitives.breaker import MAX_CALLBACKS, CircuitBreaker, CircuitState, Outcome
+from tai_grpc._ext.primitives.breaker import MAX_CALLBACKS, CircuitBreaker, CircuitMetrics, CircuitState
 from tai_grpc._ext.primitives.clock import FrozenClock
-from tai_grpc.config import CircuitBreakerConfig
+from tai_grpc.config import CircuitBreakerConfig, Outcome, Window
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
-TICK = 65_536e-9
-"""The breaker's unit of time in seconds: an era begins at least one after the last."""
+# Every mode, so set that one failure opens it.
+ONE_FAILURE: dict[str, dict[str, Any]] = {
+    "consecutive": {"failure_threshold": 1},
+    "count": {"window": Window.COUNT, "window_size": 20, "minimum_calls": 1, "failure_rate_threshold": 0.01},
+    "time": {"window": Window.TIME, "window_size": 20, "minimum_calls": 1, "failure_rate_threshold": 0.01},
+}
+EVERY_MODE = pytest.mark.parametrize("mode", ONE_FAILURE.values(), ids=ONE_FAILURE)
 
 
-@dataclass
-class PlainBreaker:
-    """The breaker's rules in plain Python, single-threaded. Time is in ticks; an era is its number."""
-
-    threshold: int
-    timeout: int
-    probes: int
-    now: int = 0
-    state: CircuitState = CLOSED
-    forced: bool = False
-    disabled: bool = False
-    era: int = 0
-    began: int = 0
-    failures: int = 0
-    admitted: int = 0
-    succeeded: int = 0
-    last_admission: int = 0
-    transitions: list[tuple[CircuitState, CircuitState]] = field(default_factory=list)
-
-    def enter(self, state: CircuitState, *, forced: bool = False, disabled: bool = False) -> None:
-        if state is not self.state:
-            self.transitions.append((self.state, state))
-        self.state, self.forced, self.disabled = state, forced, disabled
-        self.began = max(self.now, self.began + 1)
-        self.era += 1
-        self.failures = self.admitted = self.succeeded = 0
-
-    def acquire(self) -> int | None:
-        """Return the era that the permit belongs to."""
-        if self.state is not CLOSED:
-            if self.wait() > 0:
-                return None
-            if self.state is OPEN:
-                self.enter(HALF_OPEN)
-            elif self.admitted == self.probes:
-                kept = self.succeeded
-                self.enter(HALF_OPEN)
-                self.admitted = self.succeeded = kept
-            self.admitted += 1
-            self.last_admission = self.now
-        return self.era
-
-    def wait(self) -> float:
-        """Ticks until a call may be admitted."""
-        if self.forced:
-            return math.inf
-        if self.state is CLOSED or (self.state is HALF_OPEN and self.admitted < self.probes):
-            return 0
-        since = self.began if self.state is OPEN else max(self.began, self.last_admission)
-        return max(0, since + self.timeout - self.now)
-
-    def settle(self, era: int, outcome: Outcome) -> None:
-        if era != self.era or self.disabled:
-            return
-        if self.state is CLOSED and outcome is not Outcome.IGNORED:
-            self.failures = self.failures + 1 if outcome is Outcome.FAILURE else 0
-            if self.failures == self.threshold:
-                self.enter(OPEN)
-        elif self.state is HALF_OPEN and self.admitted > self.succeeded:
-            if outcome is Outcome.FAILURE:
-                self.enter(OPEN)
-            elif outcome is Outcome.IGNORED:
-                self.admitted -= 1
-            else:
-                self.succeeded += 1
-                if self.succeeded == self.probes:
-                    self.enter(CLOSED)
-
-
-class BreakerAgainstItsRules(RuleBasedStateMachine):
-    """Whatever is done, in whatever order and at whatever time: both breakers do the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = FrozenClock()
-        self.clock.__enter__()
-
-    def teardown(self) -> None:
-        self.clock.__exit__()
-
-    @initialize(threshold=st.integers(1, 4), milliseconds=st.integers(1, 50), probes=st.integers(1, 4))
-    def begin(self, threshold: int, milliseconds: int, probes: int) -> None:
-        timeout = milliseconds / 1000
-        self.breaker = CircuitBreaker(CircuitBreakerConfig(threshold, timeout, probes))
-        self.plain = PlainBreaker(threshold, math.ceil(timeout / TICK) + 1, probes)
-        self.permits: list[tuple[int, int]] = []
-        self.transitions: list[tuple[CircuitState, CircuitState]] = []
-        self.breaker.on_transition(lambda old, new: self.transitions.append((old, new)))
-
-    @rule(ticks=st.one_of(st.integers(0, 20), st.integers(0, 2000)))
-    def time_passes(self, ticks: int) -> None:
-        self.clock.advance(ticks * TICK)
-        self.plain.now += ticks
-
-    @rule()
-    def wait_out(self) -> None:
-        wait = self.breaker.retry_after()
-        if math.isfinite(wait):
-            self.clock.advance(wait)
-            self.plain.now += round(wait / TICK)
-
-    @rule()
-    def acquire(self) -> None:
-        permit, era = self.breaker.acquire(), self.plain.acquire()
-        assert (permit >= 0) is (era is not None)
-        if era is not None:
-            assert all((permit == other) is (era == its) for other, its in self.permits)
-            self.permits.append((permit, era))
-
-    @rule()
-    def ask(self) -> None:
-        assert self.breaker.is_call_allowed() is (self.plain.acquire() is not None)
-
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
-    def settle(self, data: st.DataObject, outcome: Outcome) -> None:
-        if self.permits:
-            permit, era = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
-            self.breaker.settle(permit, outcome)
-            self.plain.settle(era, outcome)
-
-    @rule()
-    def record_success(self) -> None:
-        self.breaker.record_success()
-        self.plain.settle(self.plain.era, Outcome.SUCCESS)
-
-    @rule()
-    def record_failure(self) -> None:
-        self.breaker.record_failure()
-        self.plain.settle(self.plain.era, Outcome.FAILURE)
-
-    @rule()
-    def reset(self) -> None:
-        self.breaker.reset()
-        self.plain.enter(CLOSED)
-
-    @rule()
-    def force_open(self) -> None:
-        self.breaker.force_open()
-        self.plain.enter(OPEN, forced=True)
-
-    @rule()
-    def disable(self) -> None:
-        self.breaker.disable()
-        self.plain.enter(CLOSED, disabled=True)
-
-    @invariant()
-    def they_agree(self) -> None:
-        assert self.breaker.state is self.plain.state
-        assert self.breaker.forced_open is self.plain.forced
-        assert self.breaker.disabled is self.plain.disabled
-        assert self.breaker.retry_after() == pytest.approx(self.plain.wait() * TICK)
-        assert self.transitions == self.plain.transitions
-
-
-TestBreakerAgainstItsRules = BreakerAgainstItsRules.TestCase
-
-
-def opened(clock: FrozenClock, *, timeout: float = 1.0, probes: int = 3) -> CircuitBreaker:
+def opened(clock: FrozenClock, *, timeout: float = 1.0, probes: int = 3, **settings: Any) -> CircuitBreaker:
     """A breaker that is open and ready to admit probes."""
-    breaker = CircuitBreaker(CircuitBreakerConfig(1, timeout, probes))
+    settings = settings or ONE_FAILURE["consecutive"]
+    config = CircuitBreakerConfig(open_timeout=timeout, half_open_max_calls=probes, **settings)
+    breaker = CircuitBreaker(config)
     breaker.record_failure()
     assert breaker.state is OPEN
     clock.advance(breaker.retry_after())
@@ -222,8 +70,9 @@ def test_it_is_open_for_its_timeout_and_at_most_0_2_ms_more(clock: FrozenClock, 
     assert breaker.state is HALF_OPEN
 
 
-def test_all_probes_must_succeed(clock: FrozenClock) -> None:
-    breaker = opened(clock, probes=3)
+@EVERY_MODE
+def test_all_probes_must_succeed(clock: FrozenClock, mode: dict[str, Any]) -> None:
+    breaker = opened(clock, probes=3, **mode)
     for remaining in (2, 1, 0):
         assert breaker.state is not CLOSED
         breaker.check()
@@ -231,8 +80,11 @@ def test_all_probes_must_succeed(clock: FrozenClock) -> None:
         assert (breaker.state is CLOSED) is (remaining == 0)
 
 
-def test_one_failed_probe_opens_it_again_for_the_whole_timeout(clock: FrozenClock) -> None:
-    breaker = opened(clock, probes=3)
+@EVERY_MODE
+def test_one_failed_probe_opens_it_again_for_the_whole_timeout(
+    clock: FrozenClock, mode: dict[str, Any]
+) -> None:
+    breaker = opened(clock, probes=3, **mode)
     breaker.check()
     breaker.record_success()
     breaker.check()
@@ -241,9 +93,10 @@ def test_one_failed_probe_opens_it_again_for_the_whole_timeout(clock: FrozenCloc
     assert breaker.retry_after() >= 1.0
 
 
-def test_the_result_of_an_earlier_era_is_dropped(clock: FrozenClock) -> None:
+@EVERY_MODE
+def test_the_result_of_an_earlier_era_is_dropped(clock: FrozenClock, mode: dict[str, Any]) -> None:
     """A call of the CLOSED era that fails late must not count against a probe, nor close by its success."""
-    breaker = CircuitBreaker(CircuitBreakerConfig(1, 1.0, 1))
+    breaker = CircuitBreaker(CircuitBreakerConfig(open_timeout=1.0, half_open_max_calls=1, **mode))
     slow_failure, slow_success, last_straw = breaker.acquire(), breaker.acquire(), breaker.acquire()
     breaker.settle(last_straw, Outcome.FAILURE)
     clock.advance(breaker.retry_after())
@@ -255,8 +108,9 @@ def test_the_result_of_an_earlier_era_is_dropped(clock: FrozenClock) -> None:
     assert breaker.state is CLOSED
 
 
-def test_a_call_that_was_given_up_gives_its_permit_back(clock: FrozenClock) -> None:
-    breaker = opened(clock, probes=1)
+@EVERY_MODE
+def test_a_call_that_was_given_up_gives_its_permit_back(clock: FrozenClock, mode: dict[str, Any]) -> None:
+    breaker = opened(clock, probes=1, **mode)
     permit = breaker.acquire()
     assert breaker.acquire() == -1
     breaker.settle(permit, Outcome.IGNORED)
@@ -264,8 +118,11 @@ def test_a_call_that_was_given_up_gives_its_permit_back(clock: FrozenClock) -> N
     assert breaker.acquire() == permit
 
 
-def test_permits_never_reported_come_back_when_the_newest_is_a_timeout_old(clock: FrozenClock) -> None:
-    breaker = opened(clock, timeout=1.0, probes=2)
+@EVERY_MODE
+def test_permits_never_reported_come_back_when_the_newest_is_a_timeout_old(
+    clock: FrozenClock, mode: dict[str, Any]
+) -> None:
+    breaker = opened(clock, timeout=1.0, probes=2, **mode)
     lost = breaker.acquire()
     clock.advance(0.9)
     slow = breaker.acquire()
@@ -283,8 +140,11 @@ def test_permits_never_reported_come_back_when_the_newest_is_a_timeout_old(clock
     assert breaker.state is CLOSED
 
 
-def test_successes_of_a_half_open_era_outlive_its_lost_permits(clock: FrozenClock) -> None:
-    breaker = opened(clock, probes=2)
+@EVERY_MODE
+def test_successes_of_a_half_open_era_outlive_its_lost_permits(
+    clock: FrozenClock, mode: dict[str, Any]
+) -> None:
+    breaker = opened(clock, probes=2, **mode)
     breaker.settle(breaker.acquire(), Outcome.SUCCESS)
     assert breaker.acquire() >= 0
     clock.advance(breaker.retry_after())
@@ -294,12 +154,13 @@ def test_successes_of_a_half_open_era_outlive_its_lost_permits(clock: FrozenCloc
     assert breaker.state is CLOSED
 
 
+@EVERY_MODE
 @pytest.mark.parametrize("probes", [1, 3, 255])
 def test_half_open_admits_its_total_under_any_interleaving(
-    clock: FrozenClock, hammer: Callable[[Callable[[], int]], list[int]], probes: int
+    clock: FrozenClock, hammer: Callable[[Callable[[], int]], list[int]], probes: int, mode: dict[str, Any]
 ) -> None:
     for _ in range(20):
-        breaker = opened(clock, probes=probes)
+        breaker = opened(clock, probes=probes, **mode)
         assert sum(hammer(lambda: sum(breaker.is_call_allowed() for _ in range(100)))) == probes  # noqa: B023
 
 
@@ -357,8 +218,9 @@ def test_a_refusal_says_when_and_who(clock: FrozenClock) -> None:
     assert repr(breaker) == "<CircuitBreaker 'payments' OPEN>"
 
 
-def test_forced_open_refuses_until_it_is_reset(clock: FrozenClock) -> None:
-    breaker = CircuitBreaker(CircuitBreakerConfig(1, 0.001, 1))
+@EVERY_MODE
+def test_forced_open_refuses_until_it_is_reset(clock: FrozenClock, mode: dict[str, Any]) -> None:
+    breaker = CircuitBreaker(CircuitBreakerConfig(open_timeout=0.001, **mode))
     breaker.force_open()
     clock.advance(604_800.0)
     breaker.record_success()
@@ -370,17 +232,109 @@ def test_forced_open_refuses_until_it_is_reset(clock: FrozenClock) -> None:
     assert breaker.is_call_allowed()
 
 
-def test_disabled_admits_and_counts_nothing() -> None:
-    breaker = CircuitBreaker(CircuitBreakerConfig(failure_threshold=1))
+@EVERY_MODE
+def test_disabled_admits_and_counts_nothing(mode: dict[str, Any]) -> None:
+    breaker = CircuitBreaker(CircuitBreakerConfig(**mode))
     breaker.disable()
     for _ in range(10):
         breaker.record_failure()
     assert breaker.is_call_allowed()
+    assert (breaker.state, breaker.disabled) == (CLOSED, True)
+    assert breaker.metrics().calls == 0
+
+
+@EVERY_MODE
+def test_metrics_only_admits_and_counts_and_never_opens(mode: dict[str, Any]) -> None:
+    breaker = CircuitBreaker(CircuitBreakerConfig(**mode))
+    breaker.force_open()
+    breaker.metrics_only()
+    for _ in range(10):
+        breaker.settle(breaker.acquire(), Outcome.FAILURE)
+        breaker.settle(breaker.acquire(), Outcome.IGNORED)
+    assert (breaker.state, breaker.is_metrics_only, breaker.forced_open) == (CLOSED, True, False)
+    assert (breaker.is_call_allowed(), breaker.retry_after()) == (True, 0.0)
+    assert breaker.metrics() == CircuitMetrics(10, 10, 0, 1.0, 0.0)
+    breaker.reset()
+    assert not breaker.is_metrics_only
+    assert breaker.metrics() == CircuitMetrics(0, 0, 0, 0.0, 0.0)
+    breaker.record_failure()
+    assert breaker.state is OPEN
+
+
+def test_metrics_only_counts_consecutive_failures_to_65535_and_no_further() -> None:
+    breaker = CircuitBreaker()
+    breaker.metrics_only()
+    for _ in range(65_540):
+        breaker.record_failure()
+    assert breaker.metrics().failures == 65_535
+    breaker.record_success()
+    assert breaker.metrics().failures == 0
+
+
+@EVERY_MODE
+@pytest.mark.parametrize("needed", [1, 2])
+def test_fewer_successes_than_probes_may_close_it(
+    clock: FrozenClock, mode: dict[str, Any], needed: int
+) -> None:
+    """And the probes still under way then are of an earlier era: they cannot open it again."""
+    breaker = opened(clock, probes=3, success_threshold=needed, **mode)
+    permits = [breaker.acquire() for _ in range(3)]
+    assert -1 not in permits
+    assert breaker.acquire() == -1
+    for _ in range(needed):
+        assert breaker.state is HALF_OPEN
+        breaker.settle(permits.pop(), Outcome.SUCCESS)
+    assert breaker.state is CLOSED
+    breaker.settle(permits.pop(), Outcome.FAILURE)
+    assert breaker.state is CLOSED
+    assert breaker.metrics() == CircuitMetrics(0, 0, 0, 0.0, 0.0)
+
+
+@EVERY_MODE
+def test_a_slow_probe_opens_it_again(clock: FrozenClock, mode: dict[str, Any]) -> None:
+    """Slow is longer than slow_call_duration, not as long."""
+    breaker = opened(clock, probes=2, slow_call_duration=0.3, **mode)
+    breaker.settle(breaker.acquire(), Outcome.SUCCESS, 0.3)
+    assert breaker.state is HALF_OPEN
+    breaker.settle(breaker.acquire(), Outcome.SUCCESS, 0.300001)
+    assert breaker.state is OPEN
+
+
+@EVERY_MODE
+def test_a_slow_probe_that_was_given_up_says_nothing(clock: FrozenClock, mode: dict[str, Any]) -> None:
+    breaker = opened(clock, probes=1, slow_call_duration=0.3, **mode)
+    permit = breaker.acquire()
+    breaker.settle(permit, Outcome.IGNORED, 100.0)
+    assert breaker.acquire() == permit
+
+
+def test_in_consecutive_mode_a_slow_call_is_a_failure() -> None:
+    breaker = CircuitBreaker(CircuitBreakerConfig(failure_threshold=3, slow_call_duration=0.5))
+    breaker.record_success(0.6)
+    breaker.record_success(1)
+    breaker.record_success(0.5)
+    breaker.record_success(0.6)
+    breaker.record_failure(0.6)
+    assert (breaker.state, breaker.metrics().failures) == (CLOSED, 2)
+    breaker.record_success(0.6)
+    assert breaker.state is OPEN
+
+
+def test_without_a_slow_call_duration_no_call_is_slow() -> None:
+    breaker = CircuitBreaker(CircuitBreakerConfig(failure_threshold=1))
+    breaker.record_success(1e9)
     assert breaker.state is CLOSED
 
 
-def test_a_reset_drops_the_results_of_calls_in_flight() -> None:
-    breaker = CircuitBreaker(CircuitBreakerConfig(failure_threshold=1))
+def test_the_probes_that_succeeded_are_what_half_open_knows(clock: FrozenClock) -> None:
+    breaker = opened(clock, probes=3)
+    breaker.settle(breaker.acquire(), Outcome.SUCCESS)
+    assert breaker.metrics() == CircuitMetrics(1, 0, 0, 0.0, 0.0)
+
+
+@EVERY_MODE
+def test_a_reset_drops_the_results_of_calls_in_flight(mode: dict[str, Any]) -> None:
+    breaker = CircuitBreaker(CircuitBreakerConfig(**mode))
     permit = breaker.acquire()
     breaker.reset()
     breaker.settle(permit, Outcome.FAILURE)
@@ -450,6 +404,19 @@ def test_the_name_is_checked() -> None:
 def test_a_permit_is_checked(permit: int) -> None:
     with pytest.raises(ConfigError, match=r"permit=.*an int from 0"):
         CircuitBreaker().settle(permit, Outcome.SUCCESS)
+
+
+@pytest.mark.parametrize("duration", [-1, -1e-9, math.nan, math.inf, 1.1e9, 10**400, True, "1", [1]])
+def test_a_duration_is_checked(duration: float) -> None:
+    breaker = CircuitBreaker(CircuitBreakerConfig(failure_threshold=1, half_open_max_calls=1))
+    refused = pytest.raises(ConfigError, match=r"duration=.*a number from 0 to 1e\+09")
+    with refused:
+        breaker.settle(0, Outcome.FAILURE, duration)
+    with refused:
+        breaker.record_success(duration)
+    with refused:
+        breaker.record_failure(duration)
+    assert breaker.state is CLOSED
 
 
 @pytest.mark.parametrize("outcome", [0, True, None, "SUCCESS"])
