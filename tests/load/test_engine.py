@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from load.echo import POOL, Echo, echo_server
+from load.echo import Echo, echo_server
 from tai_grpc.errors import DeadlineError
 from tai_grpc.load import engine
 from tai_grpc.load.channels import open_blocking_channel
@@ -115,7 +115,3 @@ async def test_a_server_that_dies_in_the_middle_is_counted_as_unavailable() -> N
             await server.stop()
             result = await run.run()
     assert result.statuses == {"UNAVAILABLE": 100}
-
-
-def test_the_pool_of_the_tests_is_not_the_one_of_the_process() -> None:
-    assert POOL.FindServiceByName("echo.v1.Echo").file.pool is POOL

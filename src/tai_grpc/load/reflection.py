@@ -6,13 +6,16 @@ the wire but for the service's name: v1 is asked first, v1alpha when the server 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from typing import Final
 
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from google.protobuf.descriptor_pool import Default, DescriptorPool
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
@@ -22,6 +25,8 @@ from tai_grpc.status import Metadata
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 MAX_FILES: Final = 2_000
 """More files than this for one service are refused."""
+
+_WELL_KNOWN: Final = re.compile(r"google/protobuf/([a-z_]+)\.proto")
 
 
 class Reflection:
@@ -109,11 +114,12 @@ def is_unimplemented(error: grpc.RpcError) -> bool:
 
 
 def _bundled(name: str) -> bytes:
-    """Some servers leave out the files that come with protobuf itself."""
-    try:
-        return Default().FindFileByName(name).serialized_pb
-    except KeyError:
-        raise RequestError(f"the server's reflection leaves out {name}, which its services need") from None
+    """Return a file that comes with protobuf itself: some servers leave those out."""
+    if match := _WELL_KNOWN.fullmatch(name):
+        with suppress(ModuleNotFoundError):
+            data: bytes = import_module(f"google.protobuf.{match[1]}_pb2").DESCRIPTOR.serialized_pb
+            return data
+    raise RequestError(f"the server's reflection leaves out {name}, which its services need")
 
 
 def _build(files: dict[str, FileDescriptorProto]) -> DescriptorPool:

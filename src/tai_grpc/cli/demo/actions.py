@@ -26,7 +26,7 @@ _ACTIONS: Final = [f"demo-action-{n}" for n in range(10)]
 """For the group "audit" only."""
 _HANDED_BACK: Final = _SIGNALS[3]
 _LEFT_LYING: Final = _ACTIONS[3]
-_LEASE_NS: Final = 1_500_000_000
+_LEASE_NS: Final = 2_000_000_000
 _DELAY_NS: Final = 200_000_000
 
 
