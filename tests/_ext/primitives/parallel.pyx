@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from tai_grpc._ext.primitives.balancer cimport LoadBalancer, balancer_pick, balancer_release
 from tai_grpc._ext.primitives.breaker cimport (
-    FAILURE, HALF_OPEN, REFUSED, SUCCESS, CircuitBreaker, acquire, settle,
+    CURRENT_ERA, FAILURE, HALF_OPEN, REFUSED, SUCCESS, CircuitBreaker, acquire, settle, settle_timed,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.counter cimport Counter, counter_add
@@ -44,6 +44,17 @@ def call(CircuitBreaker breaker, int64_t[:] permits, int64_t[:] probing, int64_t
             if permit != REFUSED:
                 change = settle(breaker.state_, permit, FAILURE if i % 3 == 0 else SUCCESS)
                 changes[change >> 3, change & 7] += change != 0
+
+
+def report(CircuitBreaker breaker, int64_t times):
+    """`times` calls of the current era: every third fails, every fifth takes 2 s and the others 1 s."""
+    cdef int64_t i
+    with nogil:
+        for i in range(times):
+            settle_timed(
+                breaker.state_, CURRENT_ERA, FAILURE if i % 3 == 0 else SUCCESS,
+                2_000_000_000 if i % 5 == 0 else 1_000_000_000,
+            )
 
 
 def take(TokenBucket bucket, int64_t times):

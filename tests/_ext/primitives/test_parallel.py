@@ -26,8 +26,9 @@ from tai_grpc._ext.primitives.counter import Counter
 from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc._ext.primitives.limiter import TokenBucket
 from tai_grpc._ext.primitives.retry import RetryBudget
-from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy
+from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, Window
 
+THREADS = 8
 Hammer = Callable[[Callable[[], Any]], list[Any]]
 
 
@@ -55,6 +56,13 @@ def parallel(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return loaded
 
 
+CONSECUTIVE: dict[str, Any] = {"failure_threshold": 2}
+RATE: dict[str, Any] = {"minimum_calls": 6, "failure_rate_threshold": 0.3}
+COUNT: dict[str, Any] = {"window": Window.COUNT, "window_size": 100, **RATE}
+TIME: dict[str, Any] = {"window": Window.TIME, "window_size": 1, **RATE}
+EVERY_MODE = pytest.mark.parametrize("mode", [CONSECUTIVE, COUNT, TIME], ids=["consecutive", "count", "time"])
+
+
 @pytest.mark.parametrize("probes", [1, 3, 255])
 def test_half_open_admits_its_total(parallel: Any, clock: FrozenClock, hammer: Hammer, probes: int) -> None:
     for _ in range(50):
@@ -64,10 +72,13 @@ def test_half_open_admits_its_total(parallel: Any, clock: FrozenClock, hammer: H
         assert sum(hammer(lambda: parallel.ask(breaker, 1_000))) == probes  # noqa: B023 - called in this turn
 
 
-def test_no_era_of_half_open_admits_more_than_its_total(parallel: Any, hammer: Hammer) -> None:
+@EVERY_MODE
+def test_no_era_of_half_open_admits_more_than_its_total(
+    parallel: Any, hammer: Hammer, mode: dict[str, Any]
+) -> None:
     """While probes succeed, fail and come late; and each transition is told to exactly one thread."""
     probes = 3
-    breaker = CircuitBreaker(CircuitBreakerConfig(2, 0.001, probes))
+    breaker = CircuitBreaker(CircuitBreakerConfig(open_timeout=0.001, half_open_max_calls=probes, **mode))
     results: dict[int, tuple[Any, Any, Any]] = {}
 
     def work() -> None:
@@ -85,6 +96,76 @@ def test_no_era_of_half_open_admits_more_than_its_total(parallel: Any, hammer: H
     for state in CircuitState:
         entered = changes[:, state].sum() + (state is CircuitState.CLOSED)
         assert entered - changes[state].sum() == (state is breaker.state)
+
+
+def watched(window: Window, size: int) -> CircuitBreaker:
+    """A breaker that counts and never opens; a call is slow over 1.5 s."""
+    breaker = CircuitBreaker(CircuitBreakerConfig(window=window, window_size=size, slow_call_duration=1.5))
+    breaker.metrics_only()
+    return breaker
+
+
+def test_a_window_of_calls_counts_each(parallel: Any, hammer: Hammer) -> None:
+    breaker = watched(Window.COUNT, 9_600)
+    hammer(lambda: parallel.report(breaker, 1_200))
+    assert breaker.metrics() == (9_600, 3_200, 1_920, 1 / 3, 0.2)
+
+
+def test_a_window_of_calls_holds_its_size_however_often_it_went_round(parallel: Any, hammer: Hammer) -> None:
+    """Threads that stand still for a whole round leave old results behind, but never more or fewer."""
+    breaker = watched(Window.COUNT, 100)
+    hammer(lambda: parallel.report(breaker, 1_000_000))
+    seen = breaker.metrics()
+    assert seen.calls == 100
+    assert 0 <= seen.failures <= 100
+    for _ in range(100):
+        breaker.record_success()
+    assert breaker.metrics() == (100, 0, 0, 0.0, 0.0)
+
+
+def test_a_window_of_seconds_counts_each(parallel: Any, hammer: Hammer) -> None:
+    breaker = watched(Window.TIME, 3600)
+    hammer(lambda: parallel.report(breaker, 999_990))
+    assert breaker.metrics() == (7_999_920, 2_666_640, 1_599_984, 1 / 3, 0.2)
+
+
+def test_a_bucket_of_a_window_is_full_at_16_777_215_calls_and_keeps_its_rates(
+    parallel: Any, clock: FrozenClock, hammer: Hammer
+) -> None:
+    breaker = watched(Window.TIME, 1)
+    hammer(lambda: parallel.report(breaker, 2_200_000))
+    full = breaker.metrics()
+    assert full.calls == 2**24 - 1
+    assert full.failure_rate == pytest.approx(1 / 3, rel=1e-4)
+    assert full.slow_call_rate == pytest.approx(0.2, rel=1e-4)
+    for _ in range(100):
+        breaker.record_failure()
+    assert breaker.metrics() == full
+    clock.advance(0.5)
+    breaker.record_failure()
+    assert breaker.metrics().calls == 2**24
+
+
+@pytest.mark.parametrize(("window", "size"), [(Window.COUNT, 1_000), (Window.TIME, 3600)])
+def test_what_a_reset_ends_leaks_into_no_later_era(
+    parallel: Any, hammer: Hammer, window: Window, size: int
+) -> None:
+    """Seven threads record while one begins new eras; after the last of them, only later calls count."""
+    breaker = watched(window, size)
+    turn = iter(range(THREADS))
+
+    def work() -> None:
+        if next(turn) > 0:
+            parallel.report(breaker, 100_000)
+            return
+        for _ in range(10_000):
+            breaker.metrics_only()
+
+    hammer(work)
+    breaker.metrics_only()
+    assert breaker.metrics().calls == 0
+    parallel.report(breaker, 900)
+    assert breaker.metrics() == (900, 300, 180, 1 / 3, 0.2)
 
 
 def test_a_bucket_is_emptied_exactly(parallel: Any, clock: FrozenClock, hammer: Hammer) -> None:
