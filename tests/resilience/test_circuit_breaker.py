@@ -1,14 +1,25 @@
 import asyncio
 import inspect
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
+import grpc
 import pytest
+from grpc.aio import AioRpcError, Metadata
 
 from tai_grpc._ext.primitives.clock import FrozenClock
 from tai_grpc.errors import CircuitOpenError, ConfigError
-from tai_grpc.resilience.circuit_breaker import CircuitBreaker, CircuitBreakerConfig, CircuitState
+from tai_grpc.resilience.circuit_breaker import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    CircuitState,
+    Outcome,
+    Window,
+)
+from tai_grpc.status import ENDPOINT_FAILURES, CallError
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
 ONE_STRIKE = CircuitBreakerConfig(failure_threshold=1, open_timeout=1.0, half_open_max_calls=2)
@@ -272,3 +283,178 @@ def test_only_plain_and_coroutine_functions_are_decorated(function: Callable[[],
     """A generator runs after the call that made it, where the breaker would not see it fail."""
     with pytest.raises(ConfigError, match=r"function=.*a plain or coroutine function"):
         CircuitBreaker()(function)
+
+
+FAILURES = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DATA_LOSS,
+}
+
+
+def outcome_of(error: BaseException, **settings: Any) -> Outcome:
+    """What a breaker makes of a call that ends with `error`: the probe of a HALF_OPEN one tells all three."""
+    with FrozenClock() as clock:
+        config = CircuitBreakerConfig(
+            failure_threshold=1, open_timeout=1.0, half_open_max_calls=1, **settings
+        )
+        breaker = CircuitBreaker(config)
+        breaker.record_failure()
+        clock.advance(breaker.retry_after())
+        with pytest.raises(type(error)) as caught, breaker:
+            raise error
+        assert caught.value is error
+        return {CLOSED: Outcome.SUCCESS, OPEN: Outcome.FAILURE, HALF_OPEN: Outcome.IGNORED}[breaker.state]
+
+
+class Coded(Exception):  # noqa: N818 - what is tested is not its name
+    """An error whose `code` is whatever it was given."""
+
+    def __init__(self, code: object) -> None:
+        self.code = code
+
+
+def refuse_to_say() -> object:
+    raise RuntimeError("no code")
+
+
+@pytest.mark.parametrize("code", grpc.StatusCode)
+def test_what_a_status_says_of_the_target(code: grpc.StatusCode) -> None:
+    """Of grpc's own error, and of this package's."""
+    expected = Outcome.FAILURE if code in FAILURES else Outcome.SUCCESS
+    if code is grpc.StatusCode.CANCELLED:
+        expected = Outcome.IGNORED
+    assert outcome_of(AioRpcError(code, Metadata(), Metadata(), "why")) is expected
+    assert outcome_of(CallError(code, "why", method="a.B/C", endpoint="a:1", attempts=1)) is expected
+    assert (code in ENDPOINT_FAILURES) is (expected is Outcome.FAILURE)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (KeyError("broken"), Outcome.FAILURE),
+        (TimeoutError(), Outcome.FAILURE),
+        (grpc.RpcError(), Outcome.FAILURE),
+        (asyncio.CancelledError(), Outcome.IGNORED),
+        (KeyboardInterrupt(), Outcome.IGNORED),
+        (SystemExit(1), Outcome.IGNORED),
+        (GeneratorExit(), Outcome.IGNORED),
+        (Coded(404), Outcome.FAILURE),
+        (Coded("NOT_FOUND"), Outcome.FAILURE),
+        (Coded(lambda: None), Outcome.FAILURE),
+        (Coded(lambda: 5), Outcome.FAILURE),
+        (Coded(lambda: Window.COUNT), Outcome.FAILURE),
+        (Coded(lambda: grpc.StatusCode.NOT_FOUND), Outcome.SUCCESS),
+    ],
+    ids=repr,
+)
+def test_what_an_exception_says_of_the_target(error: BaseException, expected: Outcome) -> None:
+    assert outcome_of(error) is expected
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("error", [KeyError(), KeyboardInterrupt(), Coded(lambda: grpc.StatusCode.OK)])
+def test_outcome_of_decides_before_the_default(error: BaseException, outcome: Outcome) -> None:
+    seen: list[BaseException] = []
+
+    def say(error: BaseException) -> Outcome:
+        seen.append(error)
+        return outcome
+
+    assert outcome_of(error, outcome_of=say) is outcome
+    assert seen == [error]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (refuse_to_say, "no code"),
+        (lambda: 1, "outcome_of=1: expected a function that returns an Outcome"),
+        (lambda: None, "outcome_of=None"),
+        (lambda: sys.exit(3), "3"),
+    ],
+)
+def test_an_outcome_of_that_breaks_breaks_no_call(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Any], told: str
+) -> None:
+    """The caller gets the error of the call, sys.unraisablehook that of the function; the default judges."""
+    heard: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: heard.append(str(args.exc_value)))
+    assert outcome_of(KeyError(), outcome_of=lambda error: answer()) is Outcome.FAILURE
+    assert outcome_of(asyncio.CancelledError(), outcome_of=lambda error: answer()) is Outcome.IGNORED
+    assert len(heard) == 2
+    assert all(message.startswith(told) for message in heard)
+
+
+def test_an_error_whose_code_breaks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: heard.append(str(args.exc_value)))
+    assert outcome_of(Coded(refuse_to_say)) is Outcome.FAILURE
+    assert heard == ["no code"]
+
+
+async def test_a_status_counts_in_a_decorated_coroutine_function_too() -> None:
+    breaker = CircuitBreaker(ONE_STRIKE)
+    code = grpc.StatusCode.NOT_FOUND
+
+    @breaker
+    async def call() -> None:
+        raise AioRpcError(code, Metadata(), Metadata(), "why")
+
+    with pytest.raises(AioRpcError):
+        await call()
+    assert breaker.state is CLOSED
+    code = grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(AioRpcError):
+        await call()
+    assert breaker.state is OPEN
+
+
+def watching() -> CircuitBreaker:
+    return CircuitBreaker(
+        CircuitBreakerConfig(window=Window.COUNT, slow_call_duration=1.0, slow_call_rate_threshold=0.5)
+    )
+
+
+def test_a_block_measures_itself(clock: FrozenClock) -> None:
+    """The outer block is slow, by the time that it spends in the inner ones, of which one is slow."""
+    breaker, other = watching(), watching()
+    with breaker, other:
+        with breaker:
+            clock.advance(1.0)
+        with breaker:
+            clock.advance(1.001)
+    assert breaker.metrics() == (3, 0, 2, 0.0, 2 / 3)
+    assert other.metrics() == (1, 0, 1, 0.0, 1.0)
+
+
+def test_a_failed_block_may_be_slow_too(clock: FrozenClock) -> None:
+    breaker = watching()
+    with pytest.raises(KeyError), breaker:
+        clock.advance(2.0)
+        raise KeyError
+    assert breaker.metrics() == (1, 1, 1, 1.0, 1.0)
+
+
+async def test_decorated_functions_measure_themselves(clock: FrozenClock) -> None:
+    breaker = watching()
+
+    @breaker
+    def call(seconds: float) -> None:
+        clock.advance(seconds)
+
+    @breaker
+    async def call_async(seconds: float) -> None:
+        await asyncio.sleep(0)
+        clock.advance(seconds)
+
+    for seconds in (0.5, 1.5):
+        call(seconds)
+        await call_async(seconds)
+    assert breaker.metrics() == (4, 0, 2, 0.0, 0.5)
+    async with breaker:
+        clock.advance(3.0)
+    assert breaker.metrics().slow_calls == 3
