@@ -1,5 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, cdivision=True
-"""A counter in stripes: each thread adds to one of them, on a cache line that few other threads write."""
+"""A counter in stripes: each thread adds to one of them, on a cache line that few other threads write.
+
+So do processes that share it in an Arena. Each count is one atomic addition: none is lost, whoever is killed.
+"""
 
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
@@ -9,10 +12,16 @@ from tai_grpc.config import check_int
 
 cdef extern from *:
     """
-    /* 0, or one more than how many threads had used a counter before this one did. */
+    #include <pthread.h>
+    #include <unistd.h>
+    /* 0 until this thread uses a counter; from then on its number. */
     static __thread int64_t tai_thread_number;
+    static void tai_forked(void) { tai_thread_number = 0; }
+    #define tai_watch_forks() pthread_atfork(NULL, NULL, tai_forked)
     """
     int64_t thread_number "tai_thread_number"
+    int watch_forks "tai_watch_forks" ()
+    int getpid() noexcept nogil
 
 cdef int64_t LIMIT = <int64_t>1 << 62
 cdef int64_t MAX_ADD = <int64_t>1 << 56
@@ -20,10 +29,15 @@ cdef int64_t MAX_ADD = <int64_t>1 << 56
 cdef int64_t _threads = 0
 
 
+if watch_forks() != 0:
+    raise MemoryError("cannot watch for forks")
+
+
 cdef inline int64_t _stripe() noexcept nogil:
     global thread_number
     if thread_number == 0:
-        thread_number = add(&_threads, 1) + 1
+        # The process counts too: else the first threads of all processes would share a stripe.
+        thread_number = getpid() + add(&_threads, 1)
     return thread_number % STRIPES
 
 
@@ -37,7 +51,7 @@ cdef bint counter_add(CounterState *counter, int64_t n) noexcept nogil:
 
 
 cdef class Counter:
-    """Counts events, exactly, from any number of threads. It only goes up."""
+    """Counts events, exactly, from any number of threads (and processes, in an Arena). It only goes up."""
 
     def __cinit__(self):
         cdef Memory memory = Memory(sizeof(CounterState))

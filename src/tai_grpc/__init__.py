@@ -19,8 +19,10 @@ from tai_grpc.config import (
     RetryConfig,
     StoreLimits,
     TimeoutConfig,
+    Window,
 )
 from tai_grpc.errors import (
+    ArenaError,
     CircuitOpenError,
     ConcurrencyLimitedError,
     ConfigError,
@@ -32,9 +34,11 @@ from tai_grpc.errors import (
 )
 from tai_grpc.resilience import (
     AdaptiveLimiter,
+    Arena,
     Backoff,
     Bulkhead,
     CircuitBreaker,
+    CircuitMetrics,
     CircuitState,
     Counter,
     Endpoint,
@@ -66,12 +70,15 @@ _NEEDS_GRPC = {
 __all__ = [
     "AdaptiveLimiter",
     "AdaptiveLimiterConfig",
+    "Arena",
+    "ArenaError",
     "Backoff",
     "BlockingGrpcClient",
     "Bulkhead",
     "CallError",
     "CircuitBreaker",
     "CircuitBreakerConfig",
+    "CircuitMetrics",
     "CircuitOpenError",
     "CircuitState",
     "ClientStats",
@@ -104,6 +111,7 @@ __all__ = [
     "TaiGrpcError",
     "TimeoutConfig",
     "TokenBucket",
+    "Window",
     "Worker",
     "__version__",
 ]

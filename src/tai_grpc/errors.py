@@ -20,6 +20,10 @@ class ConfigError(TaiGrpcError, ValueError):
         return type(self), (self.field, self.value, self.accepted)
 
 
+class ArenaError(TaiGrpcError):
+    """An arena cannot be used as asked. Names the arena and the entry, and what differs."""
+
+
 class CircuitOpenError(TaiGrpcError):
     """A breaker refused the call. `retry_after` is the wait in seconds until it may admit one again."""
 

@@ -2,20 +2,30 @@
 
 from tai_grpc._ext.primitives.counter import Counter
 from tai_grpc._ext.primitives.histogram import LatencyHistogram
+from tai_grpc.resilience.arena import Arena
 from tai_grpc.resilience.backoff import Backoff
 from tai_grpc.resilience.balancing import Endpoint, EndpointStats, LoadBalancer, LoadBalancingStrategy
 from tai_grpc.resilience.budget import RetryBudget, RetryBudgetConfig
-from tai_grpc.resilience.circuit_breaker import CircuitBreaker, CircuitBreakerConfig, CircuitState, Outcome
+from tai_grpc.resilience.circuit_breaker import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    CircuitMetrics,
+    CircuitState,
+    Outcome,
+    Window,
+)
 from tai_grpc.resilience.concurrency import AdaptiveLimiter, AdaptiveLimiterConfig, Bulkhead
 from tai_grpc.resilience.limits import KeyedTokenBucket, TokenBucket
 
 __all__ = [
     "AdaptiveLimiter",
     "AdaptiveLimiterConfig",
+    "Arena",
     "Backoff",
     "Bulkhead",
     "CircuitBreaker",
     "CircuitBreakerConfig",
+    "CircuitMetrics",
     "CircuitState",
     "Counter",
     "Endpoint",
@@ -28,4 +38,5 @@ __all__ = [
     "RetryBudget",
     "RetryBudgetConfig",
     "TokenBucket",
+    "Window",
 ]

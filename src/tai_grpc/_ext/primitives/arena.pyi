@@ -1,6 +1,23 @@
-from typing import final
+from _typeshed import WriteableBuffer
+from typing import Final, Self, final
+
+from tai_grpc.errors import ArenaError
+
+MIN_ARENA_BYTES: Final[int]
+MAX_ARENA_BYTES: Final[int]
+MAX_NAME_BYTES: Final[int]
+LAYOUT_VERSION: Final[int]
 
 @final
 class Memory:
     size: int
     def __new__(cls, size: int) -> Memory: ...
+
+class Region:
+    size: int
+    title: str
+    def __new__(cls, buffer: WriteableBuffer, title: str, boot: bytes, new: bool) -> Self: ...
+    @property
+    def used_bytes(self) -> int: ...
+    def entries(self) -> dict[str, str]: ...
+    def damaged(self, what: str) -> ArenaError: ...
