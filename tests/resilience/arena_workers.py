@@ -81,7 +81,7 @@ def fork(work: Callable[[], None]) -> int:
 
 def operations(arena: Arena, mine: memoryview) -> list[Callable[[], object]]:
     """The operations of a worker, in the order of OPERATIONS."""
-    breaker = arena.breaker("breaker", BREAKER)
+    breaker, window = arena.breaker("breaker", BREAKER), arena.breaker("window", BY_CALLS)
     steady, vast = arena.token_bucket("steady", *STEADY), arena.token_bucket("vast", *VAST)
     histogram = arena.histogram("record")
     merged, many = arena.histogram("merge", *MERGE_LAYOUT), LatencyHistogram(*MERGE_LAYOUT)
@@ -94,6 +94,8 @@ def operations(arena: Arena, mine: memoryview) -> list[Callable[[], object]]:
             mine[GRANTED] += 1
 
     def trip() -> None:
+        window.record_failure()
+        window.record_success()
         permit = breaker.acquire()
         if permit >= 0 and mine[PERMITS] < MAX_PERMITS:
             mine[PERMITS + 1 + mine[PERMITS]] = permit
@@ -189,6 +191,7 @@ def kill(path: str, kills: int, seed: int) -> dict[str, Any]:
         "created": len(created),
         "created_total": sum(created),
         "breaker_works": works(arena.breaker("breaker", BREAKER)),
+        "window_calls": window_calls(arena.breaker("window", BY_CALLS)),
     }
 
 
@@ -200,6 +203,14 @@ def works(breaker: CircuitBreaker) -> bool:
     refused = not breaker.is_call_allowed()
     breaker.reset()
     return admitted and refused and breaker.is_call_allowed()
+
+
+def window_calls(breaker: CircuitBreaker) -> int:
+    """How many calls its window knows, once it is full of them."""
+    breaker.reset()
+    for _ in range(30):
+        breaker.record_success()
+    return breaker.metrics().calls
 
 
 def fail(breaker: CircuitBreaker) -> None:

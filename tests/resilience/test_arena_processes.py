@@ -46,6 +46,7 @@ def test_four_processes_killed_100_times_lose_and_invent_nothing(kind: str, tmp_
     assert seen["half_open_eras"] > 100
     assert seen["most_permits"] <= 3
     assert seen["breaker_works"]
+    assert seen["window_calls"] == 20
 
     if kind == "in a file":
         left = Arena(path, SIZE)
