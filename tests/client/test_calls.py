@@ -187,6 +187,24 @@ class TestFailure:
         await until(lambda: kinds.ended == 2)
         assert client.endpoint_stats()[0].active_connections == 0
 
+    async def test_the_request_iterator_is_ended_with_its_call(self, client: GrpcClient) -> None:
+        """Also when it waits for something that never comes."""
+        asked, ended = asyncio.Event(), asyncio.Event()
+
+        async def words() -> AsyncIterator[bytes]:
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+                yield b""
+            finally:
+                ended.set()
+
+        channel: Any = client.stub(lambda channel: channel)
+        call = channel.stream_unary("/kinds.v1.Kinds/Unheard")(words())
+        assert await call.code() is StatusCode.UNIMPLEMENTED
+        if asked.is_set():
+            await ended.wait()
+
     async def test_writing_to_a_call_that_failed_raises_its_error(self, client: GrpcClient) -> None:
         channel = client.stub(lambda channel: channel)
         call: Any = channel.stream_stream("/kinds.v1.Kinds/Unheard")()

@@ -193,6 +193,28 @@ async def test_a_server_that_comes_back_is_found_by_the_first_probe() -> None:
             assert breaker.state is CircuitState.CLOSED
 
 
+async def test_a_breaker_may_be_asked_in_another_thread() -> None:
+    """Its half-opening there still has the next attempt connect anew, in the client's own event loop."""
+    kinds = Kinds()
+    async with serve(kinds) as address:
+        pass
+    config = GrpcClientConfig(
+        server_addresses=(address,),
+        retry=NO_RETRIES,
+        breaker=CircuitBreakerConfig(failure_threshold=1, open_timeout=0.05, half_open_max_calls=2),
+        connect_backoff_max=3600.0,
+    )
+    async with GrpcClient(config) as client:
+        breaker = client.breaker(address)
+        with pytest.raises(CallError, match="Connection refused"):
+            await client.stub(KindsStub).One(Item())
+        async with serve(kinds, int(address.rpartition(":")[2])):
+            await asyncio.sleep(breaker.retry_after())
+            assert await asyncio.to_thread(breaker.is_call_allowed)
+            assert breaker.state is CircuitState.HALF_OPEN
+            await client.stub(KindsStub).One(Item())
+
+
 async def test_a_stream_of_requests_is_not_touched_before_there_is_a_connection() -> None:
     async with serving(1) as (all_kinds, addresses):
         taken = 0

@@ -100,6 +100,20 @@ class TestLife:
             assert client.endpoint_stats()[0].active_connections == 0
             assert client.endpoint_stats()[0].failures == 0
 
+    async def test_a_task_that_is_cancelled_while_the_client_closes_stays_cancelled(self) -> None:
+        waiting = Waiting()
+        async with serve(waiting.kinds) as address, GrpcClient(config(address)) as client:
+
+            async def work() -> None:
+                await client.stub(KindsStub).One(Item())
+
+            task = asyncio.create_task(work())
+            await waiting.began.wait()
+            task.cancel()
+            await client.close()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
     async def test_leaving_the_block_closes(self) -> None:
         waiting = Waiting()
         async with serve(waiting.kinds) as address:

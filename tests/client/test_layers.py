@@ -378,7 +378,7 @@ class TestBreaker:
             error = await status(client.stub(KindsStub).One(Item()))
             with pytest.raises(CallError, match="refuses calls"):
                 await anext(client.stub(KindsStub).Split(Item()))
-            assert client.stats().failed == 2
+            assert (client.stats().failed, client.stats().retries) == (2, 0)
         assert (error.code(), error.endpoint, error.attempts) == (StatusCode.UNAVAILABLE, "", 0)
         assert f"{first} until it is reset, {second} until it is reset" in error.details()
         assert kinds.calls == []
@@ -393,7 +393,8 @@ class TestBreaker:
         assert re.search(rf"{address} for (59|60)\.\d\d\d s", error.details())
         assert error.attempts == 0
 
-    async def test_a_watch_that_runs_closes_a_half_open_breaker(self) -> None:
+    @pytest.mark.parametrize("kind", ["Split", "Chat"])
+    async def test_a_stream_that_runs_closes_a_half_open_breaker(self, kind: str) -> None:
         """The probe need not end to show that the endpoint is back."""
         kinds = Kinds()
         kinds.one = failing(StatusCode.INTERNAL)
@@ -409,10 +410,15 @@ class TestBreaker:
             await status(stub.One(Item()))
             breaker = client.breaker(address)
             await asyncio.sleep(breaker.retry_after())
-            watch = stub.Split(Item())
-            await anext(watch)
+            if kind == "Split":
+                stream = stub.Split(Item())
+            else:
+                stream = stub.Chat()
+                await stream.write(Item())
+            await stream.read()
             assert breaker.state is CircuitState.CLOSED
-            watch.cancel()
+            assert client.endpoint_stats()[0].active_connections == 1
+            stream.cancel()
 
     async def test_a_watch_that_ends_at_its_own_deadline_says_nothing_of_the_endpoint(self) -> None:
         kinds = Kinds()

@@ -261,7 +261,8 @@ async def test_an_acknowledgement_that_is_refused_for_good_is_not_sent_again(
 async def test_a_stream_that_breaks_or_ends_is_resumed(
     coordinator: Coordinator, client: GrpcClient, end: StatusCode | None
 ) -> None:
-    worker = Worker(client)
+    """And its share of the handlers is free again."""
+    worker = Worker(client, concurrency=1)
 
     @worker.on("cleanup")
     async def cleanup(_action: Action) -> None:

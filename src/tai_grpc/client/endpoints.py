@@ -32,6 +32,7 @@ class Endpoints:
         self._config = config
         self._connect = connect
         self._transports: dict[str, ClientTransport] = {}
+        self._probed: set[str] = set()
         for address in config.server_addresses:
             self.breaker(address).on_transition(partial(self._on_transition, address))
 
@@ -81,6 +82,9 @@ class Endpoints:
         transport = self._transports.get(address)
         if transport is None:
             transport = self._transports[address] = self._connect(address, self._config)
+        elif address in self._probed:
+            transport.reconnect()
+        self._probed.discard(address)
         return transport
 
     def refusal(self) -> str:
@@ -97,8 +101,9 @@ class Endpoints:
 
     def _on_transition(self, address: str, _old: CircuitState, new: CircuitState) -> None:
         # The first probe must find out about the endpoint as it is now, not how its last connection failed.
-        if new is CircuitState.HALF_OPEN and (transport := self._transports.get(address)) is not None:
-            transport.reconnect()
+        # Whoever asks the breaker causes this, in any thread: the connection is renewed by the next attempt.
+        if new is CircuitState.HALF_OPEN:
+            self._probed.add(address)
 
     async def close(self) -> None:
         """Close every transport."""

@@ -34,6 +34,9 @@ HOPELESS: Final = frozenset(
 RESUME: Final = RetryConfig(initial_backoff=0.1, max_backoff=5.0, jitter=Jitter.EQUAL)
 """The waits before an acknowledgement is sent again, and before a broken stream is resumed."""
 
+_LEAST_PATIENCE: Final = 5.0
+"""Seconds for an acknowledgement to get through, however short the lease."""
+
 _LEASE_LOST: Final = frozenset({StatusCode.FAILED_PRECONDITION, StatusCode.NOT_FOUND})
 _MAX_RESULT_BYTES: Final = 64 * 1024
 _MAX_REASON_BYTES: Final = 4096
@@ -149,7 +152,7 @@ class Job:
 
     async def _acknowledge(self, request: AcknowledgeActionRequest) -> None:
         """Tell the server, again while the lease may last: what was done should not be done twice."""
-        give_up = time.monotonic() + self._lease
+        give_up = time.monotonic() + max(self._lease, _LEAST_PATIENCE)
         tries = 0
         while True:
             try:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from grpc import StatusCode
 
@@ -21,6 +21,9 @@ from tai_grpc.resilience.retry import Retries
 from tai_grpc.resilience.timeout import current_deadline, effective_timeout, within_current
 from tai_grpc.status import ENDPOINT_FAILURES
 from tai_grpc.transport.base import CallOptions, Reply
+
+MAX_MOVES: Final = 8
+"""How many endpoints that cannot be reached a call leaves for another, before that counts as a failure."""
 
 Handler = Callable[[Invocation], Awaitable[Reply]]
 
@@ -121,7 +124,10 @@ class Deadline:
 
 
 class Retry:
-    """Makes attempts until one succeeds, commits the call, or is the last that the rules allow."""
+    """Makes attempts until one succeeds, commits the call, or is the last that the rules allow.
+
+    An attempt that could not leave the client moves to another endpoint at once, at most `MAX_MOVES` times.
+    """
 
     def __init__(self, config: RetryConfig, budget: RetryBudget, endpoints: Endpoints, meter: Meter) -> None:
         self._config = config
@@ -130,12 +136,13 @@ class Retry:
         self._meter = meter
 
     async def __call__(self, call: Invocation, proceed: Handler) -> Reply:
+        spare = min(len(self._endpoints) - 1, MAX_MOVES)
         retries = Retries(
             self._config,
             self._budget,
             method=call.method,
             deadline=call.deadline,
-            spare=len(self._endpoints) - 1,
+            spare=spare,
         )
         metadata = call.metadata
         while True:
