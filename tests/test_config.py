@@ -169,7 +169,7 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "timeout": nested(TimeoutConfig()),
         "stream_timeout": number(None, 0.0, WEEK, above=True, optional=True),
         "connect_backoff_max": number(5.0, 0.1, 3600.0),
-        "keepalive": number(20.0, 1.0, 7200.0),
+        "keepalive": number(330.0, 1.0, 7200.0),
         "max_message_bytes": whole(4 * 1024 * 1024, 1, 2**31 - 1),
     },
     StoreLimits: {
