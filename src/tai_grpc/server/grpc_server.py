@@ -153,7 +153,7 @@ class _Running:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 # Clients may look after a quiet stream more often than every 5 minutes, grpcio's default.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ],
         )
         self.address = config.listen
