@@ -22,6 +22,8 @@ window the clock is read after the tag likewise. What is too late for its place 
 after 2.28 years. A word would be misread that nobody had written in exactly that time, to 65 us.)
 """
 
+from libc.stdint cimport uint32_t
+
 from tai_grpc._ext.primitives.atomics cimport cas_u64, load_u64
 
 cdef enum:
@@ -123,7 +125,8 @@ cdef bint _record_call(
         after = before + 1 if before + 1 < 2 * size else size
         if cas_u64(&window.head, &head, tag | after):
             break
-    place = before if before < size else before - size
+    # Within the ring whatever `head` holds: it may be memory that another program wrote to.
+    place = <uint32_t>before % <uint32_t>size
     slots = _words(window) + place // SLOTS
     place = 2 * (place % SLOTS)
     seen = load_u64(slots)
