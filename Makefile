@@ -29,15 +29,22 @@ demo: build ## start servers, drive every part of them, kill one, and show what 
 test: build ## every test
 	@$(BIN)/python -m pytest
 
-bench: build ## ns per call beside a no-op compiled call; saved as pytest-benchmark JSON in .benchmarks
-	@$(BIN)/python -m pytest bench/micro --benchmark-enable --benchmark-only --benchmark-autosave \
+# All at once, or else one by one: a package that cannot be installed is reported as such by the benchmark.
+$(VENV)/.peers: $(VENV)/.tools
+	@$(BIN)/python -m pip install --quiet --group bench || $(BIN)/python -c \
+	  'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["bench"], sep="\n")' | \
+	  while read -r peer; do $(BIN)/python -m pip install --quiet "$$peer" || true; done
+	@touch $@
+
+bench: build $(VENV)/.peers ## ns per call beside a no-op and beside other packages; saved as JSON in .benchmarks
+	@$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only --benchmark-autosave \
 	  --benchmark-disable-gc --benchmark-columns=min,median,iqr,ops,rounds --benchmark-sort=name
 
 lint: build ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/cython-lint _ext src/tai_grpc/_ext
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint _ext src/tai_grpc/_ext
 
 wheel: $(VENV)/.tools ## build a wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

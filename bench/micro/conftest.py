@@ -6,18 +6,15 @@ machine; the least of each counts, and the loop is subtracted.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import repeat
-from time import perf_counter_ns
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.timing import looped
 from tai_grpc._ext.primitives.noop import Noop
 
 CALLS = 10_000
 ROUNDS = 200
-
-Loop = Callable[[], None]
 
 
 @dataclass
@@ -41,33 +38,17 @@ class Row:
 ROWS: list[Row] = []
 
 
-def looped(statement: str, names: dict[str, object]) -> Loop:
-    """A function that runs `statement` CALLS times, its names as local variables."""
-    namespace: dict[str, object] = {"repeat": repeat, **{f"_{name}": value for name, value in names.items()}}
-    parameters = ", ".join(f"{name}=_{name}" for name in names)
-    exec(f"def loop({parameters}):\n for _ in repeat(None, {CALLS}):\n  {statement}", namespace)
-    loop = namespace["loop"]
-    assert callable(loop)
-    return loop
-
-
-def timed(loop: Loop) -> int:
-    start = perf_counter_ns()
-    loop()
-    return perf_counter_ns() - start
-
-
 @pytest.fixture
 def per_call(benchmark: BenchmarkFixture) -> Callable[..., None]:
     """Measure `statement` beside the `noop` statement; `at_most`: the ratio to reach."""
 
     def measure(statement: str, noop: str, *, at_most: float | None = None, **names: object) -> None:
-        call = looped(statement, names)
-        nothing, empty = looped(noop, {"noop": Noop()}), looped("pass", {})
+        call = looped(statement, names, CALLS)
+        nothing, empty = looped(noop, {"noop": Noop()}, CALLS), looped("pass", {}, CALLS)
         beside: list[tuple[int, int]] = []
         benchmark.extra_info["calls"] = CALLS
         benchmark.pedantic(  # type: ignore[no-untyped-call]  # pytest-benchmark has no annotation here
-            call, setup=lambda: beside.append((timed(empty), timed(nothing))), rounds=ROUNDS, warmup_rounds=2
+            call, setup=lambda: beside.append((empty(), nothing())), rounds=ROUNDS, warmup_rounds=2
         )
         if benchmark.stats is not None:
             loop_ns = min(times[0] for times in beside)

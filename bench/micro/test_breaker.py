@@ -4,7 +4,7 @@ from tai_grpc.resilience import CircuitBreaker, Outcome
 
 
 def test_check(per_call: Callable[..., None]) -> None:
-    per_call("breaker.is_call_allowed()", "noop.nothing()", at_most=3, breaker=CircuitBreaker())
+    per_call("breaker.is_call_allowed()", "noop.nothing()", at_most=2, breaker=CircuitBreaker())
 
 
 def test_record_success(per_call: Callable[..., None]) -> None:

@@ -1,0 +1,8 @@
+import aiolimiter
+
+from bench.peers.protocol import RATE, Peer, call
+
+
+def peer() -> Peer:
+    limiter = aiolimiter.AsyncLimiter(RATE, 1.0)
+    return Peer("aiolimiter", {"take_async": call("await limiter.acquire()", limiter=limiter)})

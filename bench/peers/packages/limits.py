@@ -1,0 +1,17 @@
+"""Limits has no token bucket: a fixed window is the least that it does for a hit."""
+
+import limits
+
+from bench.peers.protocol import RATE, Peer, call
+
+
+def peer() -> Peer:
+    limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
+    item = limits.RateLimitItemPerSecond(RATE)
+    return Peer(
+        "limits",
+        {
+            "take": call("limiter.hit(item)", limiter=limiter, item=item),
+            "take_keyed": call("limiter.hit(item, 'client-7')", limiter=limiter, item=item),
+        },
+    )

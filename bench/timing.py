@@ -1,0 +1,40 @@
+"""Loops that differ in one statement, so that what it costs can be told from what the loop costs."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from itertools import repeat
+from textwrap import indent
+from time import perf_counter_ns
+
+Loop = Callable[[], int]
+"""Runs its statement many times and returns how many nanoseconds that took."""
+
+
+def looped(
+    statement: str, names: dict[str, object], calls: int, runner: asyncio.Runner | None = None
+) -> Loop:
+    """A loop that runs `statement` `calls` times with `names` as its local variables.
+
+    A statement that awaits needs a `runner`; the time begins and ends inside its event loop.
+    """
+    namespace: dict[str, object] = {"repeat": repeat, "now": perf_counter_ns}
+    namespace |= {f"_{name}": value for name, value in names.items()}
+    lines = [
+        f"{'async ' if runner else ''}def loop({', '.join(f'{name}=_{name}' for name in names)}):",
+        " start = now()",
+        f" for _ in repeat(None, {calls}):",
+        indent(statement, "  "),
+        " return now() - start",
+    ]
+    exec("\n".join(lines), namespace)
+    loop = namespace["loop"]
+    assert inspect.isfunction(loop)
+    if runner is None:
+        return loop
+
+    def run() -> int:
+        coroutine: Coroutine[object, object, int] = loop()
+        return runner.run(coroutine)
+
+    return run
