@@ -10,14 +10,18 @@ from tai_grpc._version import __version__
 from tai_grpc.config import (
     AdaptiveLimiterConfig,
     CircuitBreakerConfig,
+    FailurePercentageEjection,
     GrpcClientConfig,
     GrpcServerConfig,
     HedgingPolicy,
     Jitter,
     LoadBalancingStrategy,
+    OutlierConfig,
     RetryBudgetConfig,
     RetryConfig,
+    SlowStartConfig,
     StoreLimits,
+    SuccessRateEjection,
     TimeoutConfig,
     Window,
 )
@@ -88,6 +92,7 @@ __all__ = [
     "DeadlineError",
     "Endpoint",
     "EndpointStats",
+    "FailurePercentageEjection",
     "GrpcClient",
     "GrpcClientConfig",
     "GrpcServer",
@@ -99,15 +104,18 @@ __all__ = [
     "LoadBalancer",
     "LoadBalancingStrategy",
     "Outcome",
+    "OutlierConfig",
     "Postpone",
     "RateLimitedError",
     "Reject",
     "RetryBudget",
     "RetryBudgetConfig",
     "RetryConfig",
+    "SlowStartConfig",
     "StoreFullError",
     "StoreLimits",
     "StoreUnavailableError",
+    "SuccessRateEjection",
     "TaiGrpcError",
     "TimeoutConfig",
     "TokenBucket",
@@ -117,11 +125,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _NEEDS_GRPC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_NEEDS_GRPC[name]), name)
-    return value
+if not TYPE_CHECKING:  # with it, type checkers would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in _NEEDS_GRPC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_NEEDS_GRPC[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:
