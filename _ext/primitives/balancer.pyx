@@ -1,49 +1,74 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
-"""Picks the endpoint of the next call: round-robin, least-loaded or random, past those whose breaker refuses.
+"""The load balancer: endpoints that come and go while calls are spread over them.
 
-Each endpoint is two cache lines of its own: its breaker, and its counts. A pick adds to `started` and a
-release to `finished`; the rest is arithmetic on what is read.
+What a pick reads of the membership is a Table that never changes: a change makes a new one and puts it in the
+old one's place, which lives on as long as somebody reads it. An endpoint's own state lies in a place of its
+own, which no table owns, so counts are never lost by a change; see endpoint.pxd for its memory.
 """
 
-from collections.abc import Iterable
-from math import inf
+from collections.abc import Iterable, Mapping
+from math import gcd, inf
 from os import urandom
 from typing import NamedTuple
 
 cimport cython
-from cpython.tuple cimport PyTuple_GET_ITEM
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
 
-from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
-from tai_grpc._ext.primitives.atomics cimport add, add_u64, cas, exchange, load
+from tai_grpc._ext.primitives.atomics cimport add_seq, cas_seq, exchange, load, load_seq, set_bits, store
 from tai_grpc._ext.primitives.breaker cimport (
-    FAILURE, IGNORED, REFUSED, SUCCESS,
-    acquire, breaker_init, breaker_view, retry_after_ns, settle, would_admit,
+    FAILURE, IGNORED, SUCCESS,
+    breaker_bytes, breaker_settings, breaker_setup, breaker_view, retry_after_ns,
 )
+from tai_grpc._ext.primitives.clock cimport monotonic_ns
+from tai_grpc._ext.primitives.endpoint cimport (
+    DRAINING, EJECTED, FULL, GROUP_BITS, LEAST_LOADED, MAX_CHUNKS, NEVER, PARKED, PLACE_BITS, RESERVED, USED,
+    Chunk, bits_of, breaker_of, chunk_begin, chunk_size, endpoint_at, places,
+)
+from tai_grpc._ext.primitives.outlier cimport judge_panic, readmit
+from tai_grpc._ext.primitives.slow_start cimport ramp_begin
+from tai_grpc._ext.primitives.strategies cimport Pick, balancer_pick, balancer_release
+from tai_grpc._ext.primitives.tournament cimport replay, replay_all, tournament_init
+from tai_grpc._ext.primitives.window cimport WindowState
 
 from tai_grpc._ext.primitives.breaker import CircuitState
-from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, check_int
+from tai_grpc.config import (
+    CircuitBreakerConfig,
+    LoadBalancingStrategy,
+    OutlierConfig,
+    SlowStartConfig,
+    check_int,
+)
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 MAX_ENDPOINTS = 65_536
 """How many endpoints one balancer takes."""
 
+MAX_WEIGHT = 1_000
+"""The greatest weight of an endpoint."""
+
 cdef int64_t MAX_LATENCY_US = 604_800_000_000
-cdef dict _STRATEGIES = {
-    LoadBalancingStrategy.ROUND_ROBIN: ROUND_ROBIN,
-    LoadBalancingStrategy.LEAST_LOADED: LEAST_LOADED,
-    LoadBalancingStrategy.RANDOM: RANDOM,
-}
-# How many balancers there were: each endpoint knows its own by number.
-cdef int64_t _balancers = 0
+cdef int64_t CACHE_LINE = 64
+# In the order of endpoint.pxd's Strategy.
+cdef tuple _STRATEGIES = (
+    LoadBalancingStrategy.ROUND_ROBIN,
+    LoadBalancingStrategy.LEAST_LOADED,
+    LoadBalancingStrategy.RANDOM,
+    LoadBalancingStrategy.POWER_OF_TWO,
+    LoadBalancingStrategy.PEAK_EWMA,
+)
 
 
 class EndpointStats(NamedTuple):
     """What a balancer knows of an endpoint.
 
     `active_connections` are the calls in flight, `total_requests` the picks, `failures` those released with
-    success=False. `latency_ewma_us` is the exponentially weighted mean latency of the successful ones, in
-    microseconds (weight 1/8 to the newest, as TCP's smoothed round trip in RFC 6298); 0.0: none yet.
+    success=False; the first and the last together are never more than the second. `latency_ewma_us` is the
+    exponentially weighted mean latency of the successful ones, in microseconds (weight 1/8 to the newest, as
+    TCP's smoothed round trip in RFC 6298); 0.0: none yet. `ejected`: it is an outlier. `draining`: it gets no
+    new calls.
     """
 
     address: str
@@ -53,125 +78,142 @@ class EndpointStats(NamedTuple):
     ejected: bool
     breaker_state: CircuitState
     latency_ewma_us: float
+    weight: int
+    draining: bool
 
 
-# --- Without the GIL ------------------------------------------------------------------------------------
+# --- Memory, and who is where in it ---------------------------------------------------------------------
 
 
-cdef inline int64_t _in_flight(EndpointState *endpoint) noexcept nogil:
-    cdef int64_t finished = load(&endpoint.finished)
-    return load(&endpoint.started) - finished
+# no_gc, here and below: what it refers to refers to nothing.
+@cython.no_gc
+@cython.final
+cdef class Ground:
+    def __cinit__(self):
+        self.memory = Memory(sizeof(BalancerState))
+        self.state = <BalancerState *>self.memory.data
+        self.chunks = []
+
+    cdef int grow(self) except -1:
+        """Add a chunk, unless somebody else has."""
+        cdef BalancerState *state = self.state
+        cdef int64_t number = load_seq(&state.chunks)
+        cdef int64_t size = chunk_size(state, number)
+        cdef int64_t nodes = 2 * (size >> GROUP_BITS) if state.strategy == LEAST_LOADED else 0
+        cdef int64_t i
+        cdef Chunk *chunk
+        if number == MAX_CHUNKS or chunk_begin(state, number) + size > <int64_t>1 << PLACE_BITS:
+            limit = f"at most {<int64_t>1 << PLACE_BITS} endpoints, with those removed but still referred to"
+            raise ConfigError("address", f"{places(state)} endpoints", limit)
+        cdef Memory memory = Memory(size * state.place_bytes + (nodes + ((size + 63) >> 6)) * sizeof(int64_t))
+        with cython.critical_section(self):
+            if load_seq(&state.chunks) != number:
+                return 0
+            chunk = &state.chunk[number]
+            chunk.endpoints = <char *>memory.data
+            chunk.nodes = <int64_t *>(chunk.endpoints + size * state.place_bytes)
+            chunk.parked = chunk.nodes + nodes
+            for i in range(size):
+                (<EndpointState *>(chunk.endpoints + i * state.place_bytes)).place = (
+                    chunk_begin(state, number) + i
+                )
+            if nodes != 0:
+                tournament_init(state, number, chunk)
+            self.chunks.append(memory)
+            add_seq(&state.chunks, 1)
+        if nodes != 0:
+            replay_all(state)
+        return 0
+
+    cdef int64_t reserve(self) except -1:
+        """Find a free place and reserve it."""
+        cdef int64_t count, place, status
+        while True:
+            count = places(self.state) if load_seq(&self.state.chunks) != 0 else 0
+            for _ in range(count):
+                place = self.next_place % count
+                self.next_place = place + 1
+                status = 0
+                if cas_seq(&endpoint_at(self.state, place).status, &status, RESERVED):
+                    return place
+            self.next_place = count
+            self.grow()
 
 
-cdef inline uint64_t _random(BalancerState *balancer) noexcept nogil:
-    """SplitMix64 (Steele, Lea, Flood 2014): its state is a counter, so threads never get the same number."""
-    cdef uint64_t z = add_u64(&balancer.random, 0x9E3779B97F4A7C15) + <uint64_t>0x9E3779B97F4A7C15
-    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
-    return z ^ (z >> 31)
+@cython.no_gc
+@cython.final
+cdef class Place:
+    def __dealloc__(self):
+        if self.state is not NULL:
+            store(&self.state.status, 0)
 
 
-cdef int64_t _choose(
-    BalancerState *balancer, EndpointState **table, int64_t count, bint least_loaded, bint breakers
-) noexcept nogil:
-    """One of the endpoints whose breaker would admit a call, and of these the least loaded: -1 when there is
-    none. Among equals, each in its turn when it is about load, else at random.
-    """
-    cdef int64_t i, in_flight, skip
-    cdef int64_t least = 0
-    cdef int64_t equals = 0
-    cdef int64_t chosen = -1
-    for i in range(count):
-        if breakers and not would_admit(&table[i].breaker):
-            continue
-        in_flight = _in_flight(table[i]) if least_loaded else 0
-        if equals == 0 or in_flight < least:
-            least = in_flight
-            equals = 1
-            chosen = i
-        elif in_flight == least:
-            equals += 1
-    if equals == 0:
-        return -1
-    skip = <int64_t>((add_u64(&balancer.turn, 1) if least_loaded else _random(balancer)) % <uint64_t>equals)
-    # Others pick meanwhile, so fewer may fit now: then the last one that does.
-    for i in range(count):
-        if least_loaded and _in_flight(table[i]) > least:
-            continue
-        if breakers and not would_admit(&table[i].breaker):
-            continue
-        chosen = i
-        if skip == 0:
-            break
-        skip -= 1
-    return chosen
+@cython.final
+cdef class Member:
+    pass
 
 
-cdef int64_t balancer_pick(
-    BalancerState *balancer,
-    EndpointState **table,
-    int64_t count,
-    Strategy strategy,
-    bint breakers,
-    int64_t *permit,
-    int *change,
-) noexcept nogil:
-    """Pick one of `count` (>= 1) endpoints and count its call as started.
-
-    Return its index, with its breaker's permit and the transition that this made; -1: all breakers refuse.
-    """
-    cdef int64_t index
-    cdef uint64_t number
-    permit[0] = 0
-    change[0] = 0
-    if strategy != LEAST_LOADED:
-        # Round-robin: an endpoint that refuses uses up its turn, so the others keep sharing evenly.
-        for _ in range(count if strategy == ROUND_ROBIN else 1):
-            number = add_u64(&balancer.turn, 1) if strategy == ROUND_ROBIN else _random(balancer)
-            index = <int64_t>(number % <uint64_t>count)
-            if breakers:
-                permit[0] = acquire(&table[index].breaker, change)
-                if permit[0] == REFUSED:
-                    continue
-            add(&table[index].started, 1)
-            return index
-    # A permit that was there when it was chosen can be gone when it is taken: somebody else's call has it.
-    while True:
-        index = _choose(balancer, table, count, strategy == LEAST_LOADED, breakers)
-        if index < 0:
-            return -1
-        if breakers:
-            permit[0] = acquire(&table[index].breaker, change)
-            if permit[0] == REFUSED:
-                continue
-        add(&table[index].started, 1)
-        return index
-
-
-cdef void balancer_release(EndpointState *endpoint, int outcome, int64_t latency_us) noexcept nogil:
-    """Count a call as finished, with one of the breaker's outcomes. The breaker is settled apart."""
-    cdef int64_t old, sample
-    if outcome == FAILURE:
-        add(&endpoint.failures, 1)
-    elif outcome == SUCCESS:
-        sample = max(latency_us << 8, <int64_t>1)
-        old = load(&endpoint.latency_ewma)
-        while not cas(
-            &endpoint.latency_ewma, &old, sample if old == 0 else max(old + ((sample - old) >> 3), <int64_t>1)
-        ):
-            pass
-    add(&endpoint.finished, 1)
-
-
-# --- The Python objects ---------------------------------------------------------------------------------
+@cython.final
+cdef class Table:
+    @staticmethod
+    cdef Table of(Ground ground, list members, int64_t version):
+        """A table of these, all but the draining of which may be drawn."""
+        cdef Table table = Table.__new__(Table)
+        cdef TableState *state = &table.state
+        cdef Member member
+        cdef list by_place = [None] * places(ground.state)
+        cdef list drawn = []
+        cdef list weights = []
+        cdef int64_t i, end, buckets
+        for member in members:
+            by_place[member.place.index] = member
+            if not load_seq(&member.place.state.status) & DRAINING:
+                drawn.append(member)
+                weights.append(load(&member.place.state.weight))
+        table.members = tuple(members)
+        table.by_place = tuple(by_place)
+        table.by_address = {(<Member>each).place.address: each for each in members}
+        state.version = version
+        state.count = len(drawn)
+        divisor = gcd(*weights)
+        weights = [weight // divisor for weight in weights]
+        state.total = sum(weights)
+        cdef bint equal = state.total == state.count
+        if not equal:
+            # At most two buckets for each endpoint.
+            while ((state.total - 1) >> state.guide_shift) >= 2 * state.count:
+                state.guide_shift += 1
+            state.stride = round(state.total * 0.6180339887498949)
+            while gcd(state.stride, state.total) != 1:
+                state.stride += 1
+        buckets = 0 if equal else ((state.total - 1) >> state.guide_shift) + 2
+        table.memory = Memory(
+            state.count * sizeof(EndpointState *) + (0 if equal else state.count + buckets) * sizeof(int64_t)
+        )
+        state.endpoints = <EndpointState **>table.memory.data
+        for i in range(state.count):
+            state.endpoints[i] = (<Member>drawn[i]).place.state
+        if equal:
+            return table
+        state.ends = <int64_t *>(state.endpoints + state.count)
+        state.guide = state.ends + state.count
+        end = 0
+        for i in range(state.count):
+            end += weights[i]
+            state.ends[i] = end
+        end = 0
+        for i in range(buckets):
+            while end < state.count - 1 and state.ends[end] <= i << state.guide_shift:
+                end += 1
+            state.guide[i] = end
+        return table
 
 
-# no_gc: what it refers to, memory and a str, refers to nothing.
 @cython.no_gc
 @cython.freelist(256)
 @cython.final
 cdef class Endpoint:
-    """The endpoint of one call: `address`, and its `index` among the balancer's addresses.
+    """The endpoint of one call: `address`, and its `index`.
 
     Goes back with `LoadBalancer.release`; when it is dropped instead, the call counts as ended without an
     outcome.
@@ -179,78 +221,168 @@ cdef class Endpoint:
 
     def __dealloc__(self):
         if self.taken:
-            settle(&self.state.breaker, self.permit, IGNORED)
-            balancer_release(self.state, IGNORED, 0)
+            balancer_release(self.place.ground.state, self.state, self.permit, IGNORED, 0)
 
     def __repr__(self):
         return f"<Endpoint {self.address}>"
 
+    @property
+    def address(self):
+        return None if self.place is None else self.place.address
 
-@cython.final
-cdef class Member:
-    """An endpoint's state, its memory, and its breaker's Python object (None without breakers)."""
+    @property
+    def index(self):
+        """The endpoint's number: 0 and up in the order given; a removed one's goes to one that is added."""
+        return None if self.place is None else self.place.index
+
+
+# --- The balancer ---------------------------------------------------------------------------------------
+
+
+cdef int64_t _weight(object weight) except -1:
+    cdef int64_t number = natural(weight)
+    return number if 1 <= number <= MAX_WEIGHT else check_int("weight", weight, 1, MAX_WEIGHT)
+
+
+cdef str _address(str field, object address):
+    if type(address) is not str or not address:
+        accepted = "a str that is not empty"
+        raise ConfigError(field, address, f"each {accepted}" if field == "addresses" else accepted)
+    return address
+
+
+cdef int _check(str name, object config, type kind) except -1:
+    if config is not None and not isinstance(config, kind):
+        raise ConfigError(name, config, f"a {kind.__name__}, or None for none")
+    return 0
+
+
+cdef int64_t _ns(double seconds) noexcept:
+    return <int64_t>(seconds * 1e9 + 0.5)
 
 
 cdef class LoadBalancer:
     """Spreads calls over endpoints.
 
-    `addresses`: 1 to 65,536 names, each once. `strategy`: ROUND_ROBIN; LEAST_LOADED, by calls in flight,
-    equals in turn; RANDOM. With a `breaker` config each endpoint has a circuit breaker that is asked in the
-    pick and fed by the release, and endpoints whose breaker refuses are passed over.
+    `addresses`: 1 to 65,536 names, each once. `strategy`: see LoadBalancingStrategy. `weights`: of those that
+    have another one than 1, 1 to 1000; an endpoint of weight 2 is meant to have twice the calls, or twice the
+    calls in flight, of one of weight 1:
 
-    Safe from any number of threads and tasks.
+    - ROUND_ROBIN and RANDOM: its share of the picks.
+    - LEAST_LOADED: the lowest (calls in flight + 1) / weight wins; among equals, who was picked longest ago.
+    - POWER_OF_TWO, PEAK_EWMA: two different ones are drawn at random by weight, and the lower load / weight
+      wins. If 16 draws meet nobody else who may be picked, there is only one choice.
+
+    With a `breaker` config each endpoint has a circuit breaker that is asked in the pick and fed by the
+    release, and endpoints whose breaker refuses are passed over. With an `outlier` config, so are those that
+    do worse than the others, unless fewer than half would be left (panic): then ejections are ignored,
+    breakers are not. With a `slow_start` config, an endpoint that is added or readmitted begins with part of
+    its weight; those of `addresses` do not, since they all begin together. `seed` (0 to 2^64 - 1) makes the
+    random strategies repeat themselves.
+
+    Safe from any number of threads and tasks. What LEAST_LOADED picks is exact when no other thread picks or
+    releases meanwhile; else it was the least loaded at some time during the pick. A change of endpoints or
+    weights takes time in proportion to their number. The memory of the most endpoints there ever were is
+    kept: 256 bytes each (and its breaker's window, if it has one), for up to twice as many, 8 at least.
+
+    Sources: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (2001); Finagle's
+    PeakEwma; gRFC A50; Envoy's slow start and panic threshold.
 
     Raises:
         ConfigError: naming the argument and what it accepts.
     """
 
-    def __cinit__(self, addresses, strategy=LoadBalancingStrategy.ROUND_ROBIN, *, breaker=None):
-        cdef Member member
-        cdef list members = []
+    def __cinit__(
+        self,
+        addresses,
+        strategy=LoadBalancingStrategy.ROUND_ROBIN,
+        *,
+        weights=None,
+        breaker=None,
+        outlier=None,
+        slow_start=None,
+        seed=None,
+    ):
         if isinstance(addresses, (str, bytes)) or not isinstance(addresses, Iterable):
             raise ConfigError("addresses", addresses, "a sequence of addresses")
         names = tuple(addresses)
         if not 1 <= len(names) <= MAX_ENDPOINTS:
             raise ConfigError("addresses", f"{len(names)} addresses", f"1 to {MAX_ENDPOINTS} addresses")
         for name in names:
-            if type(name) is not str or not name:
-                raise ConfigError("addresses", name, "each a str that is not empty")
+            _address("addresses", name)
         if len(set(names)) != len(names):
             raise ConfigError("addresses", names, "each address once")
         if type(strategy) is not LoadBalancingStrategy:
             raise ConfigError("strategy", strategy, f"one of {', '.join(map(str, LoadBalancingStrategy))}")
-        if breaker is not None and not isinstance(breaker, CircuitBreakerConfig):
-            raise ConfigError("breaker", breaker, "a CircuitBreakerConfig, or None for no breakers")
+        if weights is None:
+            weights = {}
+        if not isinstance(weights, Mapping) or not weights.keys() <= set(names):
+            raise ConfigError("weights", weights, "a mapping of some of the addresses to their weights")
+        _check("breaker", breaker, CircuitBreakerConfig)
+        _check("outlier", outlier, OutlierConfig)
+        _check("slow_start", slow_start, SlowStartConfig)
+        if seed is not None:
+            check_int("seed", seed, 0, 2**64 - 1)
 
-        self.strategy_ = _STRATEGIES[strategy]
-        self.breakers = breaker is not None
-        self.id = add(&_balancers, 1) + 1
-        self.memory = Memory(sizeof(BalancerState))
-        self.state_ = <BalancerState *>self.memory.data
-        self.state_.random = <uint64_t>int.from_bytes(urandom(8), "little")
-        self.count = len(names)
-        self.table_memory = Memory(<size_t>self.count * sizeof(EndpointState *))
-        self.table = <EndpointState **>self.table_memory.data
-        for index, name in enumerate(names):
-            member = Member.__new__(Member)
-            member.address = name
-            member.memory = Memory(sizeof(EndpointState))
-            member.state = <EndpointState *>member.memory.data
-            member.state.balancer = self.id
-            if self.breakers:
-                breaker_init(
-                    &member.state.breaker,
-                    breaker.failure_threshold,
-                    breaker.open_timeout,
-                    breaker.half_open_max_calls,
-                )
-                member.breaker = breaker_view(&member.state.breaker, member.memory, name)
-            members.append(member)
-            self.table[<int64_t>index] = member.state
-        self.members = tuple(members)
+        self.strategy_ = strategy
+        self.breaker_config = breaker
+        self.ground = Ground()
+        self.state = self.ground.state
+        self.state.random = int.from_bytes(urandom(8), "little") if seed is None else seed
+        self.state.strategy = _STRATEGIES.index(strategy)
+        self.state.passed_over = DRAINING | PARKED | EJECTED
+        self.state.next_sweep_ns = NEVER
+        self.state.next_ramp_ns = NEVER
+        self.state.breakers = breaker is not None
+        self.state.first_bits = max(bits_of(<uint64_t>len(names) - 1), <int64_t>GROUP_BITS)
+        cdef int64_t place_bytes = sizeof(EndpointState)
+        if self.state.breakers:
+            self.breaker_settings = breaker_settings(breaker)
+            place_bytes += breaker_bytes(&self.breaker_settings)
+        self.state.place_bytes = (place_bytes + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        if outlier is not None:
+            self._set_outlier(outlier)
+        cdef list members = [self._settle(name, _weight(weights.get(name, 1))) for name in names]
+        for each in members:
+            self._open((<Member>each).place.state)
+        self.table = Table.of(self.ground, members, 0)
+        if slow_start is not None:
+            self.state.timed = True
+            self.state.ramp_ns = _ns(slow_start.window)
+            self.state.min_ramp = slow_start.min_weight_percent / 100.0
+            self.state.ramp_exponent = 1.0 / slow_start.aggression
 
-    cdef inline Member member(self, int64_t index):
-        return <Member>PyTuple_GET_ITEM(self.members, index)
+    def _set_outlier(self, config):
+        self.state.outliers = True
+        self.state.timed = True
+        self.state.interval_ns = _ns(config.interval)
+        self.state.next_sweep_ns = monotonic_ns() + self.state.interval_ns
+        self.state.base_ejection_ns = _ns(config.base_ejection_time)
+        self.state.max_ejection_ns = _ns(config.max_ejection_time)
+        self.state.max_ejection_percent = config.max_ejection_percent
+        if config.success_rate is not None:
+            self.state.success_rate_hosts = config.success_rate.minimum_hosts
+            self.state.success_rate_volume = config.success_rate.request_volume
+            self.state.stdev_factor = config.success_rate.stdev_factor
+        if config.failure_percentage is not None:
+            self.state.failure_percentage_hosts = config.failure_percentage.minimum_hosts
+            self.state.failure_percentage_volume = config.failure_percentage.request_volume
+            self.state.failure_threshold = config.failure_percentage.threshold / 100.0
+
+    cdef Table newest(self):
+        cdef Table table
+        with cython.critical_section(self):
+            table = self.table
+        return table
+
+    cdef Member member(self, EndpointState *endpoint):
+        """The member at an endpoint's place, None when it is removed."""
+        cdef Table table = self.newest()
+        if endpoint.place >= PyTuple_GET_SIZE(table.by_place):
+            return None
+        return <Member>PyTuple_GET_ITEM(table.by_place, endpoint.place)
+
+    # --- Calls
 
     def pick(self):
         """Return the `Endpoint` for one call; give it back with `release`.
@@ -258,40 +390,52 @@ cdef class LoadBalancer:
         Raises:
             CircuitOpenError: every breaker refuses; `retry_after` is the time until the first may not.
         """
-        cdef int64_t permit
-        cdef int change
-        cdef int64_t index = balancer_pick(
-            self.state_, self.table, self.count, self.strategy_, self.breakers, &permit, &change
-        )
-        if index < 0:
-            raise self._refusal()
-        cdef Member member = self.member(index)
-        cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
-        endpoint.state = member.state
-        endpoint.memory = member.memory
-        endpoint.address = member.address
-        endpoint.index = index
-        endpoint.permit = permit
+        cdef Table table = self.newest()
+        cdef Pick pick
+        cdef Member member
+        cdef Endpoint endpoint
+        while True:
+            balancer_pick(self.state, &table.state, &pick)
+            if pick.endpoint is NULL:
+                raise self._refusal()
+            # What the table lists keeps its place; what it does not was added meanwhile, or removed again.
+            if pick.endpoint.place < PyTuple_GET_SIZE(table.by_place):
+                member = <Member>PyTuple_GET_ITEM(table.by_place, pick.endpoint.place)
+                if member is not None:
+                    break
+            member = self.member(pick.endpoint)
+            if member is not None:
+                break
+            balancer_release(self.state, pick.endpoint, pick.permit, IGNORED, 0)
+            table = self.newest()
+        endpoint = Endpoint.__new__(Endpoint)
+        endpoint.state = pick.endpoint
+        endpoint.place = member.place
+        endpoint.permit = pick.permit
         endpoint.taken = 1
-        if change != 0:
-            member.breaker.announce(change)
+        if pick.change != 0:
+            member.breaker.announce(pick.change)
         return endpoint
 
     def _refusal(self):
         cdef int64_t wait_ns
         cdef int64_t first_ns = -1
-        cdef Member first = self.member(0)
-        cdef int64_t index
-        for index in range(self.count):
-            wait_ns = retry_after_ns(&self.table[index].breaker)
+        cdef int64_t count = 0
+        cdef Member member
+        cdef Member first = None
+        for member in self.newest().members:
+            if load_seq(&member.place.state.status) & DRAINING:
+                continue
+            count += 1
+            wait_ns = retry_after_ns(breaker_of(member.place.state))
             if wait_ns >= 0 and (first_ns < 0 or wait_ns < first_ns):
                 first_ns = wait_ns
-                first = self.member(index)
-        refused = f"the circuit breakers of all {self.count} endpoints refuse calls"
-        if first_ns < 0:
+                first = member
+        refused = f"the circuit breakers of all {count} endpoints refuse calls"
+        if first is None:
             return CircuitOpenError(f"{refused}: each was forced open", inf)
         wait = first_ns * 1e-9
-        return CircuitOpenError(f"{refused}: {first.address} opens first, in {wait:.3f} s", wait)
+        return CircuitOpenError(f"{refused}: {first.place.address} opens first, in {wait:.3f} s", wait)
 
     def release(self, Endpoint endpoint not None, success, latency_us):
         """The call is over. `success` is what it says of the endpoint (None: nothing), `latency_us` how many
@@ -303,20 +447,167 @@ cdef class LoadBalancer:
         """
         cdef int64_t latency = natural(latency_us)
         cdef int change, outcome
+        cdef Member member
         if not 0 <= latency <= MAX_LATENCY_US:
             latency = check_int("latency_us", latency_us, 0, MAX_LATENCY_US)
         if success is not None and type(success) is not bool:
             raise ConfigError("success", success, "True, False or None")
-        if endpoint.state is NULL or endpoint.state.balancer != self.id:
+        if endpoint.state is NULL or endpoint.place.ground is not self.ground:
             raise ValueError(f"{endpoint!r} was not picked from this balancer")
         if exchange(&endpoint.taken, 0) == 0:
             raise ValueError(f"{endpoint!r} was released before")
         outcome = IGNORED if success is None else SUCCESS if success is True else FAILURE
-        balancer_release(endpoint.state, outcome, latency)
-        if self.breakers:
-            change = settle(&endpoint.state.breaker, endpoint.permit, outcome)
-            if change != 0:
-                self.member(endpoint.index).breaker.announce(change)
+        change = balancer_release(self.state, endpoint.state, endpoint.permit, outcome, latency)
+        if change != 0:
+            member = self.member(endpoint.state)
+            if member is not None:
+                member.breaker.announce(change)
+
+    # --- Endpoints come and go
+
+    cdef Member _settle(self, str address, int64_t weight):
+        """Give a new endpoint a place and a breaker; it takes no part yet."""
+        cdef Place place = Place.__new__(Place)
+        cdef Member member = Member.__new__(Member)
+        place.ground = self.ground
+        place.address = address
+        place.index = self.ground.reserve()
+        place.state = endpoint_at(self.state, place.index)
+        # All but its status and its place.
+        memset(&place.state.started, 0, <size_t>(self.state.place_bytes - 2 * <int64_t>sizeof(int64_t)))
+        store(&place.state.weight, weight)
+        store(&place.state.ramp, FULL)
+        member.place = place
+        if self.state.breakers:
+            breaker_setup(
+                breaker_of(place.state), <WindowState *>(breaker_of(place.state) + 1), &self.breaker_settings
+            )
+            member.breaker = breaker_view(
+                breaker_of(place.state), place, address, self.breaker_config.outcome_of
+            )
+        return member
+
+    cdef int _open(self, EndpointState *endpoint) except -1:
+        """Let a new endpoint take part."""
+        add_seq(&self.state.active, 1)
+        add_seq(&endpoint.status, USED - RESERVED)
+        self._changed(endpoint)
+        return 0
+
+    cdef int _changed(self, EndpointState *endpoint) except -1:
+        if self.state.strategy == LEAST_LOADED:
+            replay(self.state, endpoint.place)
+        if load(&self.state.ejected) != 0:
+            judge_panic(self.state)
+        return 0
+
+    cdef bint _swap(self, Table old, Table new):
+        """Make `new` the newest table, unless `old` no longer is that."""
+        with cython.critical_section(self):
+            if self.table is not old:
+                return False
+            store(&self.state.version, new.state.version)
+            self.table = new
+        return True
+
+    cdef Member _find(self, Table table, object address):
+        cdef Member member = table.by_address.get(address) if type(address) is str else None
+        if member is None:
+            raise ConfigError("address", address, f"one of {', '.join(table.by_address)}")
+        return member
+
+    def add(self, address, weight=1):
+        """Add an endpoint. It has calls and a breaker of its own, also when one of this address was removed.
+
+        Raises:
+            ConfigError: the address is there already, drained or not; there are 65,536 already; `weight` is
+                not 1 to 1000.
+        """
+        cdef Table old
+        cdef Member member = None
+        name = _address("address", address)
+        size = _weight(weight)
+        while True:
+            old = self.newest()
+            if name in old.by_address:
+                raise ConfigError("address", name, "an address that is not there yet, drained or not")
+            if len(old.members) >= MAX_ENDPOINTS:
+                raise ConfigError("address", name, f"none: there are {MAX_ENDPOINTS} endpoints already")
+            if member is None:
+                member = self._settle(name, size)
+            if self._swap(old, Table.of(self.ground, [*old.members, member], old.state.version + 1)):
+                break
+        # In the table first, so that whoever picks it finds it there; and on its ramp before it is picked.
+        ramp_begin(self.state, member.place.state, monotonic_ns())
+        self._open(member.place.state)
+
+    def set_weight(self, address, weight):
+        """Give an endpoint another weight, from the next pick on.
+
+        Raises:
+            ConfigError: no such address, or `weight` is not 1 to 1000.
+        """
+        cdef Table old
+        cdef Member member
+        cdef int64_t size = _weight(weight)
+        while True:
+            old = self.newest()
+            member = self._find(old, address)
+            store(&member.place.state.weight, size)
+            if self._swap(old, Table.of(self.ground, list(old.members), old.state.version + 1)):
+                break
+        self._changed(member.place.state)
+
+    cdef int _drain(self, Member member) except -1:
+        cdef EndpointState *endpoint = member.place.state
+        cdef int64_t active = load_seq(&self.state.active)
+        if load_seq(&endpoint.status) & DRAINING:
+            return 0
+        while True:
+            if active <= 1:
+                raise ConfigError("address", member.place.address, "not the last one: add another one first")
+            if cas_seq(&self.state.active, &active, active - 1):
+                break
+        if set_bits(&endpoint.status, DRAINING) & DRAINING:
+            add_seq(&self.state.active, 1)
+        readmit(self.state, endpoint)
+        self._changed(endpoint)
+        return 0
+
+    def drain(self, address):
+        """Give an endpoint no new calls, for ever; those in flight finish.
+
+        It stays in `get_stats`: once its `active_connections` are 0 it can be removed, and no call of it
+        will begin. Draining it again changes nothing.
+
+        Raises:
+            ConfigError: no such address, or all others are drained.
+        """
+        cdef Table old
+        while True:
+            old = self.newest()
+            self._drain(self._find(old, address))
+            if self._swap(old, Table.of(self.ground, list(old.members), old.state.version + 1)):
+                return
+
+    def remove(self, address):
+        """Drain an endpoint and forget it: its calls in flight may finish, but it is in no statistics, and
+        the callbacks of its breaker hear no more.
+
+        Raises:
+            ConfigError: no such address, or all others are drained.
+        """
+        cdef Table old
+        cdef Member member
+        while True:
+            old = self.newest()
+            member = self._find(old, address)
+            self._drain(member)
+            others = [each for each in old.members if each is not member]
+            if self._swap(old, Table.of(self.ground, others, old.state.version + 1)):
+                return
+
+    # --- What is known
 
     def breaker(self, address):
         """The circuit breaker of an endpoint: for its state, its callbacks, and to force or reset it.
@@ -324,36 +615,41 @@ cdef class LoadBalancer:
         Raises:
             ConfigError: no such address, or the balancer has no breakers.
         """
-        cdef Member member
-        if not self.breakers:
+        if self.breaker_config is None:
             raise ConfigError("breaker", None, "a CircuitBreakerConfig given to this balancer")
-        for member in self.members:
-            if member.address == address:
-                return member.breaker
-        raise ConfigError("address", address, f"one of {', '.join(self.addresses)}")
+        return self._find(self.newest(), address).breaker
 
     @property
     def addresses(self):
-        """The addresses, in the order in which they were given."""
-        return tuple([(<Member>member).address for member in self.members])
+        """The addresses in the order in which they were added, the drained among them."""
+        return tuple(self.newest().by_address)
 
     @property
     def strategy(self):
         """The LoadBalancingStrategy."""
-        return next(strategy for strategy, number in _STRATEGIES.items() if number == self.strategy_)
+        return self.strategy_
 
     def get_stats(self):
         """An `EndpointStats` for each endpoint, in the order of `addresses`."""
         cdef Member member
+        cdef EndpointState *state
+        cdef int64_t failures, finished, started, status
         stats = []
-        for member in self.members:
+        for member in self.newest().members:
+            state = member.place.state
+            status = load_seq(&state.status)
+            failures = load_seq(&state.failures)
+            finished = load_seq(&state.finished)
+            started = load_seq(&state.started)
             stats.append(EndpointStats(
-                member.address,
-                _in_flight(member.state),
-                load(&member.state.started),
-                load(&member.state.failures),
-                False,
+                member.place.address,
+                started - finished,
+                started,
+                failures,
+                status & EJECTED != 0,
                 CircuitState.CLOSED if member.breaker is None else member.breaker.state,
-                load(&member.state.latency_ewma) / 256.0,
+                load(&state.latency_ewma) / 256.0,
+                load(&state.weight),
+                status & DRAINING != 0,
             ))
         return stats

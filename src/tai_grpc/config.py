@@ -96,11 +96,104 @@ MAX_WAITERS: Final = 1_000_000
 
 
 class LoadBalancingStrategy(Enum):
-    """How the next endpoint is picked."""
+    """How the next endpoint is picked; each honours the endpoints' weights.
+
+    ROUND_ROBIN: in turn. LEAST_LOADED: who has the fewest calls in flight for its weight, equals in turn.
+    RANDOM. POWER_OF_TWO: the less loaded of two at random (Mitzenmacher 2001). PEAK_EWMA: of two at random,
+    the one with the lower product of latency and calls in flight; the latency goes up at once and comes down
+    slowly (Finagle).
+    """
 
     ROUND_ROBIN = "round_robin"
     LEAST_LOADED = "least_loaded"
     RANDOM = "random"
+    POWER_OF_TWO = "power_of_two"
+    PEAK_EWMA = "peak_ewma"
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessRateEjection:
+    """Eject who succeeds less often than the others: below mean - `stdev_factor` (0 to 100) * deviation.
+
+    Judged are endpoints with at least `request_volume` calls (1..1,000,000) in the interval, when there are
+    at least `minimum_hosts` (1..65,536) of them.
+    """
+
+    stdev_factor: float = 1.9
+    minimum_hosts: int = 5
+    request_volume: int = 100
+
+    def __post_init__(self) -> None:
+        check_float("stdev_factor", self.stdev_factor, 0.0, 100.0)
+        check_int("minimum_hosts", self.minimum_hosts, 1, 65_536)
+        check_int("request_volume", self.request_volume, 1, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePercentageEjection:
+    """Eject who fails more than `threshold` percent (0 to 100) of its calls.
+
+    Judged are endpoints with at least `request_volume` calls (1..1,000,000) in the interval, when there are
+    at least `minimum_hosts` (1..65,536) of them.
+    """
+
+    threshold: float = 85.0
+    minimum_hosts: int = 5
+    request_volume: int = 50
+
+    def __post_init__(self) -> None:
+        check_float("threshold", self.threshold, 0.0, 100.0)
+        check_int("minimum_hosts", self.minimum_hosts, 1, 65_536)
+        check_int("request_volume", self.request_volume, 1, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierConfig:
+    """When a balancer ejects endpoints that do worse than the others, and for how long (gRFC A50).
+
+    Every `interval` seconds (0.1 to a week) both algorithms judge the calls of that interval; None turns one
+    off. At most `max_ejection_percent` (1..100) of the endpoints are ejected, but one always may be. An
+    ejection lasts `base_ejection_time` times how often the endpoint was ejected, less one for each interval
+    in which it was not, and at most `max_ejection_time` (seconds, 0.1 to a week).
+    """
+
+    interval: float = 10.0
+    base_ejection_time: float = 30.0
+    max_ejection_time: float = 300.0
+    max_ejection_percent: int = 10
+    success_rate: SuccessRateEjection | None = field(default_factory=SuccessRateEjection)
+    failure_percentage: FailurePercentageEjection | None = field(default_factory=FailurePercentageEjection)
+
+    def __post_init__(self) -> None:
+        check_float("interval", self.interval, 0.1, MAX_SECONDS)
+        check_float("base_ejection_time", self.base_ejection_time, 0.1, MAX_SECONDS)
+        check_float("max_ejection_time", self.max_ejection_time, 0.1, MAX_SECONDS)
+        if self.max_ejection_time < self.base_ejection_time:
+            accepted = f"at least base_ejection_time ({self.base_ejection_time:g})"
+            raise ConfigError("max_ejection_time", self.max_ejection_time, accepted)
+        check_int("max_ejection_percent", self.max_ejection_percent, 1, 100)
+        if self.success_rate is not None:
+            check_type("success_rate", self.success_rate, SuccessRateEjection)
+        if self.failure_percentage is not None:
+            check_type("failure_percentage", self.failure_percentage, FailurePercentageEjection)
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStartConfig:
+    """How the weight of a new or readmitted endpoint grows over `window` seconds (0.1 to a week).
+
+    It is weight * max(`min_weight_percent` / 100, (age / window) ^ (1 / `aggression`)): `aggression` (0.1 to
+    10) above 1 grows fast at first. `min_weight_percent` is above 0, to 100. (Envoy's formula and defaults.)
+    """
+
+    window: float = 30.0
+    min_weight_percent: float = 10.0
+    aggression: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_float("window", self.window, 0.1, MAX_SECONDS)
+        check_float("min_weight_percent", self.min_weight_percent, 0.0, 100.0, above=True)
+        check_float("aggression", self.aggression, 0.1, 10.0)
 
 
 class Jitter(Enum):

@@ -4,7 +4,16 @@ from tai_grpc._ext.primitives.counter import Counter
 from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc.resilience.arena import Arena
 from tai_grpc.resilience.backoff import Backoff
-from tai_grpc.resilience.balancing import Endpoint, EndpointStats, LoadBalancer, LoadBalancingStrategy
+from tai_grpc.resilience.balancing import (
+    Endpoint,
+    EndpointStats,
+    FailurePercentageEjection,
+    LoadBalancer,
+    LoadBalancingStrategy,
+    OutlierConfig,
+    SlowStartConfig,
+    SuccessRateEjection,
+)
 from tai_grpc.resilience.budget import RetryBudget, RetryBudgetConfig
 from tai_grpc.resilience.circuit_breaker import (
     CircuitBreaker,
@@ -30,13 +39,17 @@ __all__ = [
     "Counter",
     "Endpoint",
     "EndpointStats",
+    "FailurePercentageEjection",
     "KeyedTokenBucket",
     "LatencyHistogram",
     "LoadBalancer",
     "LoadBalancingStrategy",
     "Outcome",
+    "OutlierConfig",
     "RetryBudget",
     "RetryBudgetConfig",
+    "SlowStartConfig",
+    "SuccessRateEjection",
     "TokenBucket",
     "Window",
 ]

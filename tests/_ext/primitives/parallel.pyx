@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t
 
-from tai_grpc._ext.primitives.balancer cimport LoadBalancer, balancer_pick, balancer_release
+from tai_grpc._ext.primitives.balancer cimport LoadBalancer, Table
 from tai_grpc._ext.primitives.breaker cimport (
     CURRENT_ERA, FAILURE, HALF_OPEN, REFUSED, SUCCESS, CircuitBreaker, acquire, settle, settle_timed,
 )
@@ -12,6 +12,7 @@ from tai_grpc._ext.primitives.counter cimport Counter, counter_add
 from tai_grpc._ext.primitives.histogram cimport LatencyHistogram, histogram_record
 from tai_grpc._ext.primitives.limiter cimport TokenBucket, bucket_take
 from tai_grpc._ext.primitives.retry cimport RetryBudget, budget_failure, budget_success
+from tai_grpc._ext.primitives.strategies cimport Pick, balancer_pick, balancer_release
 
 
 def ask(CircuitBreaker breaker, int64_t times):
@@ -84,24 +85,18 @@ def spend(RetryBudget budget, int64_t failures, int64_t successes):
 
 def balance(LoadBalancer balancer, int64_t times):
     """Pick and release `times` times; every fifth call fails. Return how many were refused."""
-    cdef int64_t i, index, permit
+    cdef Pick pick
+    cdef int64_t i
     cdef int64_t refused = 0
-    cdef int change, outcome
+    cdef int outcome
+    # It keeps what the pick reads.
+    cdef Table table = balancer.newest()
     with nogil:
         for i in range(times):
             outcome = FAILURE if i % 5 == 0 else SUCCESS
-            index = balancer_pick(
-                balancer.state_,
-                balancer.table,
-                balancer.count,
-                balancer.strategy_,
-                balancer.breakers,
-                &permit,
-                &change,
-            )
-            if index < 0:
+            balancer_pick(balancer.state, &table.state, &pick)
+            if pick.endpoint is NULL:
                 refused += 1
                 continue
-            balancer_release(balancer.table[index], outcome, i)
-            settle(&balancer.table[index].breaker, permit, outcome)
+            balancer_release(balancer.state, pick.endpoint, pick.permit, outcome, i)
     return refused

@@ -18,6 +18,12 @@ cdef extern from *:
     #define tai_load(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
     #define tai_store(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
     #define tai_add(word, value) __atomic_fetch_add((word), (value), __ATOMIC_RELAXED)
+    #define tai_load_seq(word) __atomic_load_n((word), __ATOMIC_SEQ_CST)
+    #define tai_add_seq(word, value) __atomic_fetch_add((word), (value), __ATOMIC_SEQ_CST)
+    #define tai_set_bits(word, bits) __atomic_fetch_or((word), (bits), __ATOMIC_SEQ_CST)
+    #define tai_clear_bits(word, bits) __atomic_fetch_and((word), ~(bits), __ATOMIC_SEQ_CST)
+    #define tai_cas_seq(word, expected, desired) \
+        __atomic_compare_exchange_n((word), (expected), (desired), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
     #define tai_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_ACQ_REL)
     #define tai_cas(word, expected, desired) \
         __atomic_compare_exchange_n((word), (expected), (desired), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
@@ -37,6 +43,14 @@ cdef extern from *:
     # What comes before it is seen by all before what comes after it. Where two write one word each and then
     # read the other's, a fence between lets at least one of them see the other.
     void fence "tai_fence" () noexcept nogil
+
+    # All threads see these in one order, as they need who write one word and then read another's.
+    int64_t load_seq "tai_load_seq" (const int64_t *word) noexcept nogil
+    int64_t add_seq "tai_add_seq" (int64_t *word, int64_t value) noexcept nogil
+    bint cas_seq "tai_cas_seq" (int64_t *word, int64_t *expected, int64_t desired) noexcept nogil
+    # These return what was there before.
+    int64_t set_bits "tai_set_bits" (int64_t *word, int64_t bits) noexcept nogil
+    int64_t clear_bits "tai_clear_bits" (int64_t *word, int64_t bits) noexcept nogil
 
 
 cdef inline void raise_to(int64_t *word, int64_t value) noexcept nogil:

@@ -1,78 +1,78 @@
-"""A load balancer: `pick` and `release` run without the GIL on the table of endpoints."""
+"""The balancer's Python objects. Code without the GIL takes a Table of `LoadBalancer.newest`, keeps it, and
+calls strategies.balancer_pick and balancer_release with the `state` of both.
+"""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from tai_grpc._ext.primitives.arena cimport Memory
-from tai_grpc._ext.primitives.breaker cimport BreakerState, CircuitBreaker
-
-cdef enum Strategy:
-    ROUND_ROBIN
-    LEAST_LOADED
-    RANDOM
+from tai_grpc._ext.primitives.breaker cimport BreakerSettings, CircuitBreaker
+from tai_grpc._ext.primitives.endpoint cimport BalancerState, EndpointState
+from tai_grpc._ext.primitives.strategies cimport TableState
 
 
-cdef struct EndpointState:
-    # Used only when the balancer has breakers.
-    BreakerState breaker
-    # Calls in flight are `started - finished`; load `finished` first, so that they are never below 0.
-    int64_t started
-    int64_t finished
-    int64_t failures
-    # Microseconds in 1/256; 0: no answer yet.
-    int64_t latency_ewma
-    # The balancer that it belongs to.
-    int64_t balancer
-    int64_t reserved[3]
+cdef class Ground:
+    """All memory of a balancer: its state, and the chunks of its places."""
+    cdef BalancerState *state
+    cdef Memory memory
+    cdef list chunks
+    # Where the search for a free place goes on.
+    cdef int64_t next_place
+
+    cdef int grow(self) except -1
+    cdef int64_t reserve(self) except -1
 
 
-cdef struct BalancerState:
-    # One call of `pick` each, and what it made of it.
-    uint64_t turn
-    uint64_t reserved[7]
-    # On a cache line of its own.
-    uint64_t random
+cdef class Place:
+    """One endpoint's place on the ground: its own until nothing refers to this any more."""
+    cdef Ground ground
+    cdef EndpointState *state
+    cdef str address
+    cdef int64_t index
 
 
-cdef int64_t balancer_pick(
-    BalancerState *balancer,
-    EndpointState **table,
-    int64_t count,
-    Strategy strategy,
-    bint breakers,
-    int64_t *permit,
-    int *change,
-) noexcept nogil
-cdef void balancer_release(EndpointState *endpoint, int outcome, int64_t latency_us) noexcept nogil
+cdef class Member:
+    """An endpoint that is not removed, and its breaker (None without breakers)."""
+    cdef Place place
+    cdef CircuitBreaker breaker
+
+
+cdef class Table:
+    """The endpoints at one time. Nothing in it changes; the balancer makes a new one instead."""
+    cdef TableState state
+    cdef Memory memory
+    # In the order in which they were added.
+    cdef tuple members
+    # By the number of its place: a Member or None.
+    cdef tuple by_place
+    cdef dict by_address
+
+    @staticmethod
+    cdef Table of(Ground ground, list members, int64_t version)
 
 
 cdef class Endpoint:
     """One pick: goes back with `LoadBalancer.release`, or by itself when it is dropped."""
     cdef EndpointState *state
     # What keeps the state's memory.
-    cdef Memory memory
+    cdef Place place
     cdef int64_t permit
     # 1 from the pick to the release.
     cdef int64_t taken
-    cdef readonly str address
-    cdef readonly int64_t index
-
-
-cdef class Member:
-    cdef EndpointState *state
-    cdef Memory memory
-    cdef str address
-    cdef CircuitBreaker breaker
 
 
 cdef class LoadBalancer:
-    cdef BalancerState *state_
-    cdef EndpointState **table
-    cdef int64_t count
-    cdef Strategy strategy_
-    cdef bint breakers
-    cdef int64_t id
-    cdef tuple members
-    cdef Memory memory
-    cdef Memory table_memory
+    cdef BalancerState *state
+    cdef Ground ground
+    cdef Table table
+    cdef object breaker_config
+    cdef BreakerSettings breaker_settings
+    cdef object strategy_
 
-    cdef Member member(self, int64_t index)
+    cdef Table newest(self)
+    cdef Member member(self, EndpointState *endpoint)
+    cdef Member _settle(self, str address, int64_t weight)
+    cdef int _open(self, EndpointState *endpoint) except -1
+    cdef int _changed(self, EndpointState *endpoint) except -1
+    cdef bint _swap(self, Table old, Table new)
+    cdef Member _find(self, Table table, object address)
+    cdef int _drain(self, Member member) except -1

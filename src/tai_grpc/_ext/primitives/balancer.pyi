@@ -1,10 +1,11 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, final
 
 from tai_grpc._ext.primitives.breaker import CircuitBreaker, CircuitState
-from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy
+from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, OutlierConfig, SlowStartConfig
 
 MAX_ENDPOINTS: Final[int]
+MAX_WEIGHT: Final[int]
 
 class EndpointStats(NamedTuple):
     address: str
@@ -14,6 +15,8 @@ class EndpointStats(NamedTuple):
     ejected: bool
     breaker_state: CircuitState
     latency_ewma_us: float
+    weight: int
+    draining: bool
 
 @final
 class Endpoint:
@@ -28,7 +31,11 @@ class LoadBalancer:
         addresses: Iterable[str],
         strategy: LoadBalancingStrategy = ...,
         *,
+        weights: Mapping[str, int] | None = None,
         breaker: CircuitBreakerConfig | None = None,
+        outlier: OutlierConfig | None = None,
+        slow_start: SlowStartConfig | None = None,
+        seed: int | None = None,
     ) -> LoadBalancer: ...
     @property
     def addresses(self) -> tuple[str, ...]: ...
@@ -36,5 +43,9 @@ class LoadBalancer:
     def strategy(self) -> LoadBalancingStrategy: ...
     def pick(self) -> Endpoint: ...
     def release(self, endpoint: Endpoint, success: bool | None, latency_us: int) -> None: ...
+    def add(self, address: str, weight: int = 1) -> None: ...
+    def set_weight(self, address: str, weight: int) -> None: ...
+    def drain(self, address: str) -> None: ...
+    def remove(self, address: str) -> None: ...
     def breaker(self, address: str) -> CircuitBreaker: ...
     def get_stats(self) -> list[EndpointStats]: ...

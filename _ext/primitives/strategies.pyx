@@ -1,0 +1,351 @@
+# cython: language_level=3, freethreading_compatible=True, cdivision=True
+"""How the endpoint of the next call is picked, and what its release tells of it.
+
+A draw turns a ticket, a number below the sum of the weights, into the endpoint that has it: through a guide
+table (Chen and Asau 1974), so at a cost that does not depend on how many endpoints there are. Tickets are
+random, or in turn: the n-th is n * stride modulo the sum, with a stride coprime to it, so every endpoint gets
+exactly its weight in each round, and near the golden section of it, so its turns lie spread over the round.
+
+An endpoint that must be passed over uses up its turn. In slow start it uses its part of its turns. Who has
+drawn in vain too often asks every endpoint.
+"""
+
+from libc.math cimport exp
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+from tai_grpc._ext.primitives.atomics cimport (
+    add, add_seq, add_u64, cas, cas_seq, load, load_seq, load_u64, store,
+)
+from tai_grpc._ext.primitives.breaker cimport (
+    FAILURE, IGNORED, REFUSED, SUCCESS, acquire, settle, settle_timed, would_admit,
+)
+from tai_grpc._ext.primitives.clock cimport monotonic_ns
+from tai_grpc._ext.primitives.endpoint cimport (
+    DRAINING, EJECTED, FULL, LEAST_LOADED, NEVER, PARKED, PEAK_EWMA, RAMPING, RANDOM, ROUND_ROBIN, USED,
+    breaker_of, endpoint_at, in_flight, places, random_number, scaled, takes_part,
+)
+from tai_grpc._ext.primitives.outlier cimport judge_panic, sweep
+from tai_grpc._ext.primitives.slow_start cimport ramp_step
+from tai_grpc._ext.primitives.tournament cimport least_loaded, park, replay, unpark
+
+cdef int64_t DRAWS = 16
+cdef double TAU_NS = 10e9
+
+
+cdef inline double _to_double(int64_t bits) noexcept nogil:
+    cdef double value
+    memcpy(&value, &bits, sizeof(value))
+    return value
+
+
+cdef inline int64_t _to_bits(double value) noexcept nogil:
+    cdef int64_t bits
+    memcpy(&bits, &value, sizeof(bits))
+    return bits
+
+
+cdef void _upkeep(BalancerState *balancer) noexcept nogil:
+    """Do what is due: a sweep, a step of the slow start."""
+    cdef int64_t due = min(load(&balancer.next_sweep_ns), load(&balancer.next_ramp_ns))
+    cdef int64_t now_ns
+    if due != NEVER:
+        now_ns = monotonic_ns()
+        if now_ns >= due:
+            sweep(balancer, now_ns)
+            ramp_step(balancer, now_ns)
+
+
+# --- Taking an endpoint ---------------------------------------------------------------------------------
+
+
+cdef bint _take(BalancerState *balancer, EndpointState *endpoint, Pick *pick) noexcept nogil:
+    """Count a call as started, with a permit of the breaker; False when that refuses, or it is drained."""
+    if balancer.breakers:
+        pick.permit = acquire(breaker_of(endpoint), &pick.change)
+        if pick.permit == REFUSED:
+            return False
+    # Counted first, looked at after: whoever drains it sees this call in flight, or is seen here.
+    add_seq(&endpoint.started, 1)
+    if load_seq(&endpoint.status) & (USED | DRAINING) != USED:
+        add_seq(&endpoint.started, -1)
+        if balancer.breakers:
+            settle(breaker_of(endpoint), pick.permit, IGNORED)
+            pick.change = 0
+        return False
+    pick.endpoint = endpoint
+    if pick.change != 0 and load(&balancer.ejected) != 0:
+        judge_panic(balancer)
+    return True
+
+
+cdef inline bint _may_be_asked(
+    BalancerState *balancer, EndpointState *endpoint, int64_t refused
+) noexcept nogil:
+    return takes_part(endpoint, refused) and (not balancer.breakers or would_admit(breaker_of(endpoint)))
+
+
+cdef void _ask_all(BalancerState *balancer, Pick *pick) noexcept nogil:
+    """Take one of those that may be picked now, at random by weight; if there is none, of the ejected too."""
+    cdef int64_t place, weight, ticket
+    cdef int64_t refused = load(&balancer.passed_over) & ~PARKED
+    cdef EndpointState *endpoint
+    while True:
+        weight = 0
+        for place in range(places(balancer)):
+            endpoint = endpoint_at(balancer, place)
+            if _may_be_asked(balancer, endpoint, refused):
+                weight += load(&endpoint.weight)
+        if weight == 0:
+            if not refused & EJECTED:
+                return
+            refused &= ~EJECTED
+            continue
+        ticket = <int64_t>scaled(random_number(balancer), <uint64_t>weight)
+        for place in range(places(balancer)):
+            endpoint = endpoint_at(balancer, place)
+            if _may_be_asked(balancer, endpoint, refused):
+                ticket -= load(&endpoint.weight)
+                if ticket < 0:
+                    break
+        # Others pick meanwhile, so who was there before may be gone by now: then all are asked again.
+        if ticket < 0 and _take(balancer, endpoint, pick):
+            return
+
+
+# --- Draws ----------------------------------------------------------------------------------------------
+
+
+cdef inline int64_t _position(TableState *table, int64_t ticket) noexcept nogil:
+    """Who has this ticket, 0 to `total` - 1."""
+    cdef int64_t low, high, middle
+    if table.ends is NULL:
+        return ticket
+    low = table.guide[ticket >> table.guide_shift]
+    high = table.guide[(ticket >> table.guide_shift) + 1]
+    while low < high:
+        middle = (low + high) >> 1
+        if table.ends[middle] <= ticket:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef inline bint _has_its_turn(BalancerState *balancer, EndpointState *endpoint) noexcept nogil:
+    """Whether an endpoint that was drawn may be picked: not when it is ejected, nor always in slow start."""
+    cdef int64_t status = load(&endpoint.status)
+    cdef int64_t ramp
+    if status == USED:
+        return True
+    if status & (USED | load(&balancer.passed_over)) != USED:
+        return False
+    if not status & RAMPING:
+        return True
+    ramp = load(&endpoint.ramp)
+    return (add(&endpoint.credit, ramp) & (FULL - 1)) + ramp >= FULL
+
+
+cdef inline bint _round_robin(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
+    cdef int64_t ticket
+    cdef EndpointState *endpoint
+    for _ in range(table.count):
+        ticket = <int64_t>(add_u64(&balancer.turn, 1) % <uint64_t>table.total)
+        if table.ends is not NULL:
+            ticket = ticket * table.stride % table.total
+        endpoint = table.endpoints[_position(table, ticket)]
+        if _has_its_turn(balancer, endpoint) and _take(balancer, endpoint, pick):
+            return True
+    return False
+
+
+cdef inline bint _random(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
+    cdef EndpointState *endpoint
+    for _ in range(DRAWS):
+        endpoint = table.endpoints[
+            _position(table, <int64_t>scaled(random_number(balancer), <uint64_t>table.total))
+        ]
+        if _has_its_turn(balancer, endpoint) and _take(balancer, endpoint, pick):
+            return True
+    return False
+
+
+cdef inline int64_t _candidate(BalancerState *balancer, TableState *table, int64_t other) noexcept nogil:
+    """The position of one that may be picked, not `other` (-1: nobody), drawn by weight; -1: none found."""
+    cdef int64_t begin = table.total
+    cdef int64_t size = 0
+    cdef int64_t ticket, position
+    cdef EndpointState *endpoint
+    if other >= 0:
+        begin = other
+        size = 1
+        if table.ends is not NULL:
+            begin = table.ends[other - 1] if other > 0 else 0
+            size = table.ends[other] - begin
+        if size == table.total:
+            return -1
+    for _ in range(DRAWS):
+        ticket = <int64_t>scaled(random_number(balancer), <uint64_t>(table.total - size))
+        position = _position(table, ticket + size if ticket >= begin else ticket)
+        endpoint = table.endpoints[position]
+        if _has_its_turn(balancer, endpoint) and (
+            not balancer.breakers or would_admit(breaker_of(endpoint))
+        ):
+            return position
+    return -1
+
+
+cdef inline bint _less_loaded(EndpointState *one, EndpointState *other) noexcept nogil:
+    return (in_flight(one) + 1) * load(&other.weight) < (in_flight(other) + 1) * load(&one.weight)
+
+
+cdef inline bint _cheaper(EndpointState *one, EndpointState *other) noexcept nogil:
+    """Whether `one` costs less: cost * (in flight + 1) / weight.
+
+    Costs decay alike as time goes by, so only the time between the two samples matters, not what time it is.
+    """
+    cdef int64_t one_in_flight = in_flight(one)
+    cdef int64_t other_in_flight = in_flight(other)
+    cdef double one_cost = _to_double(load(&one.cost))
+    cdef double other_cost = _to_double(load(&other.cost))
+    cdef double apart
+    if one_cost == 0.0 or other_cost == 0.0:
+        # Without a sample: to be tried while it is idle, and else only if the other is that as well.
+        if (one_cost == 0.0 and one_in_flight == 0) != (other_cost == 0.0 and other_in_flight == 0):
+            return one_cost == 0.0 and one_in_flight == 0
+        if (one_cost == 0.0) != (other_cost == 0.0):
+            return one_cost != 0.0
+        return _less_loaded(one, other)
+    apart = <double>(load(&one.cost_ns) - load(&other.cost_ns)) / TAU_NS
+    one_cost *= <double>(one_in_flight + 1) * <double>load(&other.weight)
+    other_cost *= <double>(other_in_flight + 1) * <double>load(&one.weight)
+    return one_cost * exp(apart) < other_cost if apart <= 0.0 else one_cost < other_cost * exp(-apart)
+
+
+cdef inline bint _two_choices(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
+    cdef int64_t first = _candidate(balancer, table, -1)
+    cdef int64_t second
+    cdef EndpointState *one
+    cdef EndpointState *other
+    if first < 0:
+        return False
+    one = table.endpoints[first]
+    second = _candidate(balancer, table, first)
+    if second < 0:
+        return _take(balancer, one, pick)
+    other = table.endpoints[second]
+    if _cheaper(other, one) if balancer.strategy == PEAK_EWMA else _less_loaded(other, one):
+        one, other = other, one
+    return _take(balancer, one, pick) or _take(balancer, other, pick)
+
+
+# --- The least loaded -----------------------------------------------------------------------------------
+
+
+cdef inline bint _least_loaded(BalancerState *balancer, Pick *pick) noexcept nogil:
+    cdef EndpointState *endpoint
+    cdef uint64_t word = 0
+    if load(&balancer.parked) != 0:
+        unpark(balancer, monotonic_ns())
+    while True:
+        endpoint = least_loaded(balancer)
+        if endpoint is NULL:
+            return False
+        if balancer.breakers:
+            word = load_u64(&breaker_of(endpoint).word)
+        if _take(balancer, endpoint, pick):
+            store(<int64_t *>&endpoint.turn, <int64_t>(add_u64(&balancer.turn, 1) + 1))
+            replay(balancer, endpoint.place)
+            return True
+        if takes_part(endpoint, DRAINING):
+            park(balancer, endpoint, word, monotonic_ns())
+        else:
+            replay(balancer, endpoint.place)
+
+
+# --- The two that others call ---------------------------------------------------------------------------
+
+
+cdef void balancer_pick(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
+    """Pick an endpoint and count its call as started.
+
+    `table` is the balancer's newest, or an older one that the caller keeps: what that has not heard of is not
+    drawn, what is drained since is passed over. Compare `version`s to know when to ask for another one.
+    """
+    cdef bint picked
+    pick.endpoint = NULL
+    pick.permit = 0
+    pick.change = 0
+    if balancer.timed:
+        _upkeep(balancer)
+    if balancer.strategy == ROUND_ROBIN:
+        picked = _round_robin(balancer, table, pick)
+    elif balancer.strategy == LEAST_LOADED:
+        picked = _least_loaded(balancer, pick)
+    elif balancer.strategy == RANDOM:
+        picked = _random(balancer, table, pick)
+    else:
+        picked = _two_choices(balancer, table, pick)
+    if not picked:
+        _ask_all(balancer, pick)
+        if pick.endpoint is not NULL and balancer.strategy == LEAST_LOADED:
+            replay(balancer, pick.endpoint.place)
+
+
+cdef void _sample(EndpointState *endpoint, int64_t latency_us, int outcome) noexcept nogil:
+    """Peak EWMA (Finagle): up at once to a slower sample, else down by w = e^(-dt / 10 s).
+
+    A failed call, which may well be fast, never makes an endpoint cheaper.
+    """
+    cdef int64_t now_ns = monotonic_ns()
+    cdef int64_t last_ns = load_seq(&endpoint.cost_ns)
+    cdef int64_t bits = load_seq(&endpoint.cost)
+    cdef double sample = max(<double>latency_us, 1.0)
+    cdef double cost, weight
+    # Who moves the time on has the time between to account for; nobody else has it too.
+    while last_ns < now_ns:
+        if cas_seq(&endpoint.cost_ns, &last_ns, now_ns):
+            break
+    weight = exp(-<double>max(now_ns - last_ns, <int64_t>0) / TAU_NS)
+    while True:
+        cost = _to_double(bits)
+        if sample < cost:
+            cost = cost * weight if outcome == FAILURE else sample * (1.0 - weight) + cost * weight
+            cost = max(cost, sample)
+        else:
+            cost = sample
+        if cas_seq(&endpoint.cost, &bits, _to_bits(cost)):
+            return
+
+
+cdef int balancer_release(
+    BalancerState *balancer, EndpointState *endpoint, int64_t permit, int outcome, int64_t latency_us
+) noexcept nogil:
+    """Count a call as finished, tell its breaker, and return the transition that this made, or 0."""
+    cdef int64_t old, sample
+    cdef int change = 0
+    if outcome == SUCCESS:
+        sample = max(latency_us << 8, <int64_t>1)
+        old = load(&endpoint.latency_ewma)
+        while not cas(
+            &endpoint.latency_ewma, &old, sample if old == 0 else max(old + ((sample - old) >> 3), <int64_t>1)
+        ):
+            pass
+    if outcome != IGNORED:
+        if balancer.strategy == PEAK_EWMA:
+            _sample(endpoint, latency_us, outcome)
+        if balancer.outliers:
+            add(&endpoint.successes if outcome == SUCCESS else &endpoint.errors, 1)
+    if balancer.breakers:
+        change = settle_timed(breaker_of(endpoint), permit, outcome, latency_us * 1000)
+    # In this order, and read in the other one, failures and calls in flight are never more than were picked.
+    add_seq(&endpoint.finished, 1)
+    if outcome == FAILURE:
+        add_seq(&endpoint.failures, 1)
+    if balancer.strategy == LEAST_LOADED:
+        replay(balancer, endpoint.place)
+    if change != 0 and load(&balancer.ejected) != 0:
+        judge_panic(balancer)
+    if balancer.timed:
+        _upkeep(balancer)
+    return change

@@ -1,0 +1,1 @@
+"""Outlier ejection, for compiled code: see outlier.pxd."""

@@ -1,0 +1,1 @@
+"""Slow start, for compiled code: see slow_start.pxd."""

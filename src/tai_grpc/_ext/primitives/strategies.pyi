@@ -1,0 +1,1 @@
+"""Picks and releases, for compiled code: see strategies.pxd."""

@@ -1,0 +1,1 @@
+"""The least loaded endpoint, for compiled code: see tournament.pxd."""
