@@ -194,12 +194,11 @@ cdef inline bint _is(uint64_t owner, uint64_t state, uint64_t tag) noexcept nogi
     return owner & ~(<uint64_t>VERSION_MASK << VERSION_SHIFT) == (state << STATE_SHIFT | tag)
 
 
-cdef inline int _find(Slots *slots, uint64_t tag, uint64_t *owner) noexcept nogil:
-    """The index of the LIVE slot of `tag`, and its owner; -1 when there is none."""
+cdef inline int _find(Slots *slots, uint64_t tag) noexcept nogil:
+    """The index of the LIVE slot of `tag`; -1 when there is none."""
     cdef int index
     for index in range(KEY_SLOTS):
-        owner[0] = load_u64(_owner(slots, index))
-        if _is(owner[0], LIVE, tag):
+        if _is(load_u64(_owner(slots, index)), LIVE, tag):
             return index
     return -1
 
@@ -286,24 +285,30 @@ cdef int64_t _make_room(Slots *slots, uint64_t tag, int64_t now) noexcept nogil:
 
 
 cdef inline int64_t _take(
-    KeyedState *table, Slots *slots, int index, uint64_t owner, int64_t n, int64_t now
+    KeyedState *table, uint64_t *owner, int64_t *arrival, uint64_t tag, int64_t n, int64_t now
 ) noexcept nogil:
-    """As bucket_take, while the slot's owner is `owner`, else MOVED."""
-    cdef int64_t arrival = load(_arrival(slots, index))
+    """As bucket_take, from a slot that was LIVE for `tag`; MOVED when it is another key's by now."""
+    cdef int64_t paid = load(arrival)
     cdef int64_t ahead, charged
+    cdef uint64_t word
     while True:
-        ahead = bucket_ahead(&table.bucket, arrival, n, now)
+        ahead = bucket_ahead(&table.bucket, paid, n, now)
         if ahead > 0:
-            return whole_ns(ahead) if load_u64(_owner(slots, index)) == owner else MOVED
-        charged = max(arrival, now) + n * table.bucket.interval
-        if cas(_arrival(slots, index), &arrival, charged):
+            return whole_ns(ahead) if _is(load_u64(owner), LIVE, tag) else MOVED
+        charged = max(paid, now) + n * table.bucket.interval
+        if cas(arrival, &paid, charged):
             break
     fence()
-    if load_u64(_owner(slots, index)) == owner:
-        return 0
-    # The charge fell on another key: take it back, unless more was charged since.
-    cas(_arrival(slots, index), &charged, arrival)
-    return MOVED
+    word = load_u64(owner)
+    # The charge counts if the slot is LIVE for this key at any moment from now on.
+    while not _is(word, LIVE, tag):
+        if not _is(word, CLAIMED, tag):
+            # It fell on another key: take it back, unless more was charged since.
+            cas(arrival, &charged, paid)
+            return MOVED
+        if cas_u64(owner, &word, _next(word, LIVE, tag)):
+            break
+    return 0
 
 
 cdef int64_t keyed_take(KeyedState *table, uint64_t key, int64_t n, int64_t now_ns) noexcept nogil:
@@ -311,13 +316,12 @@ cdef int64_t keyed_take(KeyedState *table, uint64_t key, int64_t n, int64_t now_
     cdef int64_t now = now_ns << FRACTION_BITS
     cdef Slots slots = _slots_of(table, key)
     cdef uint64_t tag = key & TAG_MASK
-    cdef uint64_t owner
     cdef int64_t wait
     cdef int index
     while True:
-        index = _find(&slots, tag, &owner)
+        index = _find(&slots, tag)
         if index >= 0:
-            wait = _take(table, &slots, index, owner, n, now)
+            wait = _take(table, _owner(&slots, index), _arrival(&slots, index), tag, n, now)
             if wait != MOVED:
                 return wait
         else:

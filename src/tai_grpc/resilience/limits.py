@@ -28,6 +28,11 @@ class TokenBucket(_TokenBucket):
         bucket._line = Line(check_int("max_waiters", max_waiters, 0, MAX_WAITERS))
         return bucket
 
+    @property
+    def waiting(self) -> int:
+        """How many tasks of this process stand in line."""
+        return len(self._line)
+
     async def acquire(self, n: int = 1, timeout: float | None = None) -> None:
         """Wait until `n` (1..burst) tokens are there, and take them; at most `timeout` seconds (0 to a week).
 
