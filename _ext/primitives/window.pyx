@@ -16,10 +16,13 @@ calls. Its tag is the era plus the number of the bucket, which no two share, as 
 tick by which eras are named. A bucket that is full (16.7 million calls) counts nothing more, and so keeps its
 rates.
 
-Who finds another tag than its own must know that it is an older one. For that the breaker's word is read after
-the tag: when the breaker is still in the caller's era, nobody can have written for a later one. In a TIME
-window the clock is read after the tag likewise. What is too late for its place is dropped. (A tag comes again
-after 2.28 years. A word would be misread that nobody had written in exactly that time, to 65 us.)
+Who finds another tag than its own must know that it is an older one. For that the breaker's word is read
+after the tag: when the breaker is still in the caller's era, nobody can have written for a later one. In a
+TIME window the clock is read after the tag likewise. What is too late for its place is dropped.
+
+Two things would be misread. A tag comes again after 2.28 years: so would a word that nobody had written in
+exactly that time, to 65 us. And who resets a TIME window in the very tick in which its era began, and stops
+for a tenth of it between reading the clock and the swap, may let a bucket of the old era into the new one.
 """
 
 from libc.stdint cimport uint32_t
