@@ -3,22 +3,15 @@
 It is also the proof that the declared interfaces can be cimported by code outside of the package.
 """
 
-import shlex
-import subprocess
-import sys
-import sysconfig
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from threading import get_ident
 from typing import Any
 
 import numpy as np
 import pytest
 
-import tai_grpc
 from tai_grpc._ext.primitives.balancer import LoadBalancer
 from tai_grpc._ext.primitives.breaker import CircuitBreaker, CircuitState
 from tai_grpc._ext.primitives.clock import FrozenClock
@@ -33,27 +26,9 @@ Hammer = Callable[[Callable[[], Any]], list[Any]]
 
 
 @pytest.fixture(scope="module")
-def parallel(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def parallel(compiled: Callable[[str], Any]) -> Any:
     """parallel.pyx, compiled."""
-    source = Path(__file__).with_name("parallel.pyx")
-    folder = tmp_path_factory.mktemp("parallel")
-    generated = folder / "parallel.c"
-    module = folder / f"parallel{sysconfig.get_config_var('EXT_SUFFIX')}"
-    interfaces = Path(tai_grpc.__file__).parents[1]
-    subprocess.run(
-        [sys.executable, "-m", "cython", f"-I{interfaces}", "-o", str(generated), str(source)], check=True
-    )
-    compiler = shlex.split(sysconfig.get_config_var("CC"))
-    include = sysconfig.get_path("include")
-    subprocess.run(
-        [*compiler, "-O1", "-shared", "-fPIC", f"-I{include}", str(generated), "-o", str(module)], check=True
-    )
-    spec = spec_from_file_location("parallel", module)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return compiled("parallel")
 
 
 CONSECUTIVE: dict[str, Any] = {"failure_threshold": 2}
