@@ -199,3 +199,14 @@ def test_a_closed_breaker_judges_only_what_came_after_its_probes(clock: FrozenCl
     assert judged.state is CLOSED
     record(judged, "f")
     assert judged.state is OPEN
+
+
+def test_an_era_may_be_named_ahead_of_the_clock(clock: FrozenClock) -> None:
+    """By more than a bucket, when thousands began within a tick: until the clock is there, it is the first."""
+    watching = watched(Window.TIME, 1)
+    for _ in range(20_000):
+        watching.metrics_only()
+    for _ in range(5):
+        record(watching, ".f")
+        clock.advance(2 * TENTH)
+    assert counts(watching) == (10, 5, 0)
