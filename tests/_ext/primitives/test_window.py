@@ -202,7 +202,7 @@ def test_a_closed_breaker_judges_only_what_came_after_its_probes(clock: FrozenCl
 
 
 def test_an_era_may_be_named_ahead_of_the_clock(clock: FrozenClock) -> None:
-    """By more than a bucket, when thousands began within a tick: until the clock is there, it is the first."""
+    """By more than a bucket, when thousands began within a tick: the first lasts until the clock is there."""
     watching = watched(Window.TIME, 1)
     for _ in range(20_000):
         watching.metrics_only()
