@@ -1,5 +1,6 @@
-from _typeshed import WriteableBuffer
 from typing import Final, Self, final
+
+from _typeshed import WriteableBuffer
 
 from tai_grpc.errors import ArenaError
 
