@@ -35,13 +35,17 @@ class OrderedIndex(Generic[Key, Order]):
         self._sequence += 1
         self._orders[key] = (order, self._sequence)
         heapq.heappush(self._heap, (order, self._sequence, key))
-        if len(self._heap) > 2 * len(self._orders) + 64:
-            self._heap = [(order, sequence, key) for key, (order, sequence) in self._orders.items()]
-            heapq.heapify(self._heap)
+        self._compact()
 
     def discard(self, key: Key) -> None:
         """Take `key` out, if it is in."""
-        self._orders.pop(key, None)
+        if self._orders.pop(key, None) is not None:
+            self._compact()
+
+    def _compact(self) -> None:
+        if len(self._heap) > 2 * len(self._orders) + 64:
+            self._heap = [(order, sequence, key) for key, (order, sequence) in self._orders.items()]
+            heapq.heapify(self._heap)
 
     def first(self) -> tuple[Order, Key] | None:
         """Return the lowest entry, None when there is none."""
