@@ -40,9 +40,11 @@ class _Shelf(Generic[Key]):
         self._finished: OrderedDict[Key, None] = OrderedDict()
 
     def check_room(self, keys: set[Key]) -> None:
-        new = len(keys - self._keys)
-        if new and len(self._keys) - len(self._finished) + new > self._limit:
-            raise StoreFullError(f"limit reached: {self._limit} {self._what}, none of them finished")
+        # What is finished may be so no longer when it is written again.
+        added = sum(key not in self._keys or key in self._finished for key in keys)
+        if added and len(self._keys) - len(self._finished) + added > self._limit:
+            problem = f"limit reached: {self._limit} {self._what}, too few of them finished to make room"
+            raise StoreFullError(problem)
 
     def note(self, key: Key, *, finished: bool) -> None:
         self._keys.add(key)
@@ -192,7 +194,9 @@ class MemoryStore(Store):
 
     def _check_room(self, staged: Sequence[Record]) -> None:
         self._policy_shelf.check_room({(r.id, r.version) for r in staged if isinstance(r, PolicyRecord)})
-        self._action_shelf.check_room({r.id for r in staged if isinstance(r, ActionRecord)})
+        actions = {r.id for r in staged if isinstance(r, ActionRecord)}
+        actions |= {r.action_id for r in staged if isinstance(r, Delivery)}
+        self._action_shelf.check_room(actions)
         self._task_shelf.check_room({r.task_id for r in staged if isinstance(r, TaskRecord)})
         new_groups = {r.name for r in staged if isinstance(r, GroupRecord)} - self._groups.keys()
         if len(self._groups) + len(new_groups) > self._max_groups:
@@ -312,20 +316,26 @@ class MemoryStore(Store):
             return dict(self._store._groups[group].counts)
 
         def pending(self, group: str, limit: int) -> Sequence[Delivery]:
-            entry = self._store._groups.get(group)
+            entry = self._sorted(group)
             if entry is None:
                 return ()
-            while (first := entry.delayed.first()) is not None and first[0] <= self.moment.now_ns:
-                key = first[1]
-                delivery = self._store._deliveries[key[0]][group]
-                entry.delayed.discard(key)
-                entry.ready.set(key, (-delivery.priority, delivery.created_revision))
             return tuple(self._store._deliveries[key[0]][group] for key in entry.ready.lowest(limit))
 
         def next_pending_ns(self, group: str) -> int:
-            entry = self._store._groups.get(group)
+            entry = self._sorted(group)
             first = entry.delayed.first() if entry else None
             return NEVER_NS if first is None else first[0]
+
+        def _sorted(self, group: str) -> _Group | None:
+            """Return the group when what is due by now is among its ready deliveries."""
+            entry = self._store._groups.get(group)
+            if entry is not None:
+                while (first := entry.delayed.first()) is not None and first[0] <= self.moment.now_ns:
+                    key = first[1]
+                    delivery = self._store._deliveries[key[0]][group]
+                    entry.delayed.discard(key)
+                    entry.ready.set(key, (-delivery.priority, delivery.created_revision))
+            return entry
 
         def held_by(self, holder: str) -> int:
             return self._store._held[holder]
