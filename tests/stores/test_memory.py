@@ -196,12 +196,15 @@ class TestChanged:
         await store.changed("tasks", 5, 0.01)
         await store.changed("tasks", 5, 0.0)
 
-    async def test_sees_a_change_after_an_earlier_wait_timed_out(self, store: MemoryStore) -> None:
+    async def test_sees_each_change_whether_the_wait_before_timed_out_or_not(
+        self, store: MemoryStore
+    ) -> None:
         await store.changed("tasks", 5, 0.0)
-        waiting = asyncio.create_task(store.changed("tasks", 5, None))
-        assert await waits(waiting)
-        await put(store, made.task(6, "u"))
-        await waiting
+        for revision in (6, 7):
+            waiting = asyncio.create_task(store.changed("tasks", revision - 1, None))
+            assert await waits(waiting)
+            await put(store, made.task(revision, "u"))
+            await waiting
 
     async def test_is_not_woken_by_work_that_raises(self, store: MemoryStore) -> None:
         waiting = asyncio.create_task(store.changed("tasks", 5, None))
