@@ -138,3 +138,24 @@ async def test_a_watch_ends_with_the_server_and_says_why() -> None:
         with pytest.raises(tg.CallError, match="the server is shutting down") as caught:
             await anext(aiter(watch))
         assert caught.value.code() is StatusCode.UNAVAILABLE
+
+
+async def test_the_breakers_predicate_says_what_a_status_means() -> None:
+    """Here NOT_FOUND speaks against the endpoint, which by default it does not."""
+
+    def outcome_of(error: BaseException) -> tg.Outcome:
+        assert isinstance(error, tg.CallError)
+        return tg.Outcome.FAILURE if error.code() is StatusCode.NOT_FOUND else tg.Outcome.IGNORED
+
+    breaker = tg.CircuitBreakerConfig(failure_threshold=2, outcome_of=outcome_of)
+    server = tg.GrpcServer(tg.GrpcServerConfig(listen="127.0.0.1:0"))
+    async with server:
+        config = tg.GrpcClientConfig(server_addresses=[server.address], breaker=breaker)
+        async with tg.GrpcClient(config) as client:
+            for code in (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND, StatusCode.NOT_FOUND):
+                assert client.breaker(server.address).state is tg.CircuitState.CLOSED
+                policy = Policy(id="" if code is StatusCode.INVALID_ARGUMENT else "none")
+                with pytest.raises(tg.CallError) as caught:
+                    await client.governor.enforce_policy(policy)
+                assert caught.value.code() is code
+            assert client.breaker(server.address).state is tg.CircuitState.OPEN

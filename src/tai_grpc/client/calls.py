@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar
 from grpc import StatusCode, aio
 
 from tai_grpc.client.invocation import Invocation, StreamInvocation
-from tai_grpc.status import CallError
 from tai_grpc.transport.base import Reply, StreamAttempt
 
 Req = TypeVar("Req")
@@ -82,24 +81,13 @@ class _Call(Generic[Res]):
         if self._task.cancelled():
             raise asyncio.CancelledError
         if reply.code is not StatusCode.OK:
-            raise self._error(reply)
-
-    def _error(self, reply: Reply) -> CallError:
-        return CallError(
-            reply.code,
-            reply.details,
-            method=self._invocation.method.removeprefix("/"),
-            endpoint=self._invocation.endpoint,
-            attempts=self._invocation.attempts,
-            initial_metadata=reply.initial_metadata,
-            trailing_metadata=reply.trailing_metadata,
-        )
+            raise self._invocation.error(reply)
 
     def _message(self, data: bytes) -> Res:
         try:
             return self._deserialize(data)
         except Exception as error:
-            raise self._error(
+            raise self._invocation.error(
                 Reply(StatusCode.INTERNAL, f"the response cannot be read: {error!r}")
             ) from error
 

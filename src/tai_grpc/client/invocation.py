@@ -10,6 +10,7 @@ from typing import Any
 
 from grpc import StatusCode
 
+from tai_grpc.status import CallError
 from tai_grpc.transport.base import CallOptions, ClientTransport, Reply, StreamAttempt
 
 
@@ -53,6 +54,18 @@ class Invocation(ABC):
         """The call is bound to its attempt: there is no other one after it."""
         self.proven: Callable[[], None] = _ignore
         """To be called, once or more, when the endpoint has answered and the attempt goes on."""
+
+    def error(self, reply: Reply) -> CallError:
+        """Return the error of a call that ended, or an attempt that failed, with `reply`."""
+        return CallError(
+            reply.code,
+            reply.details,
+            method=self.method.removeprefix("/"),
+            endpoint=self.endpoint,
+            attempts=self.attempts,
+            initial_metadata=reply.initial_metadata,
+            trailing_metadata=reply.trailing_metadata,
+        )
 
     @abstractmethod
     async def perform(self, transport: ClientTransport, options: CallOptions) -> Reply:

@@ -13,7 +13,14 @@ from grpc import StatusCode
 from tai_grpc.client.endpoints import Endpoints
 from tai_grpc.client.invocation import Invocation
 from tai_grpc.client.stats import Meter
-from tai_grpc.config import MAX_SECONDS, GrpcClientConfig, RetryConfig, check_float
+from tai_grpc.config import (
+    MAX_SECONDS,
+    CircuitBreakerConfig,
+    GrpcClientConfig,
+    Outcome,
+    RetryConfig,
+    check_float,
+)
 from tai_grpc.errors import CircuitOpenError, DeadlineError
 from tai_grpc.observability.tracing import TraceContext, current_trace
 from tai_grpc.resilience import RetryBudget
@@ -50,7 +57,7 @@ def pipeline(config: GrpcClientConfig, endpoints: Endpoints, meter: Meter) -> Ha
         Deadline(config),
         Retry(config.retry, budget, endpoints, meter),
     )
-    handler: Handler = Balance(endpoints, meter)
+    handler: Handler = Balance(endpoints, meter, config.breaker)
     for layer in reversed(layers):
         handler = partial(layer, proceed=handler)
     return handler
@@ -169,9 +176,10 @@ class Retry:
 class Balance:
     """Picks an endpoint whose breaker admits the attempt, makes it there, and tells both how it went."""
 
-    def __init__(self, endpoints: Endpoints, meter: Meter) -> None:
+    def __init__(self, endpoints: Endpoints, meter: Meter, breaker: CircuitBreakerConfig) -> None:
         self._endpoints = endpoints
         self._meter = meter
+        self._outcome_of = breaker.outcome_of
 
     async def __call__(self, call: Invocation) -> Reply:
         try:
@@ -195,26 +203,30 @@ class Balance:
         success: bool | None = None
         try:
             reply = await call.perform(self._endpoints.transport(endpoint.address), _options(call))
-            success = _verdict(reply.code, answered=answered > 0)
+            success = self._verdict(call, reply, answered=answered > 0)
         finally:
             self._endpoints.release(endpoint, success, (answered or time.perf_counter_ns()) - start)
         return reply
+
+    def _verdict(self, call: Invocation, reply: Reply, *, answered: bool) -> bool | None:
+        """Return what the end of an attempt says of its endpoint.
+
+        A stream that was answered has counted as a success already; that it then reached the deadline which
+        its caller set for it says nothing more.
+        """
+        if answered and reply.code is StatusCode.DEADLINE_EXCEEDED:
+            return None
+        if reply.code is StatusCode.OK or self._outcome_of is None:
+            failed, ignored = reply.code in ENDPOINT_FAILURES, False
+        else:
+            outcome = self._outcome_of(call.error(reply))
+            failed, ignored = outcome is Outcome.FAILURE, outcome is Outcome.IGNORED
+        if failed:
+            return False
+        return None if answered or ignored else True
 
 
 def _options(call: Invocation) -> CallOptions:
     """Return what the next attempt is sent with: the time that is left, and the metadata as it is by now."""
     timeout = None if call.deadline is None else max(0.0, call.deadline - time.monotonic())
     return call.options._replace(timeout=timeout, metadata=call.metadata)
-
-
-def _verdict(code: StatusCode, *, answered: bool) -> bool | None:
-    """Return what the end of an attempt says of its endpoint.
-
-    A stream that was answered has counted as a success already; that it then reached the deadline which its
-    caller set for it says nothing more.
-    """
-    if answered and code is StatusCode.DEADLINE_EXCEEDED:
-        return None
-    if code in ENDPOINT_FAILURES:
-        return False
-    return None if answered else True
