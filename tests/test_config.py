@@ -10,16 +10,23 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 
+from tai_grpc import config as configs
 from tai_grpc.config import (
+    AdaptiveLimiterConfig,
     CircuitBreakerConfig,
+    FailurePercentageEjection,
     GrpcClientConfig,
     GrpcServerConfig,
+    HedgingPolicy,
     Jitter,
     LoadBalancingStrategy,
     Outcome,
+    OutlierConfig,
     RetryBudgetConfig,
     RetryConfig,
+    SlowStartConfig,
     StoreLimits,
+    SuccessRateEjection,
     TimeoutConfig,
     Window,
 )
@@ -27,6 +34,8 @@ from tai_grpc.errors import ConfigError
 
 WEEK = 604_800.0
 TINY = 1e-9
+HEDGING_DELAY = 0.5
+"""It has no default: what the tests here give it when they are about another field."""
 NOT_NUMBERS: tuple[Any, ...] = (True, False, "1", b"1", [1], object())
 
 
@@ -70,9 +79,12 @@ def member(default: Enum) -> Setting:
     return Setting(default, tuple(kind), (default.value, default.name, 0, None), tuple(map(str, kind)))
 
 
-def nested(default: Any) -> Setting:
+def nested(default: Any, *, optional: bool = False) -> Setting:
     kind = type(default)
-    return Setting(default, (kind(),), (kind, None, 0, {}, object()), (kind.__name__,))
+    good: tuple[Any, ...] = (kind(),)
+    bad: tuple[Any, ...] = (kind, 0, {}, object())
+    good, bad = ((*good, None), bad) if optional else (good, (*bad, None))
+    return Setting(default, good, bad, (kind.__name__,))
 
 
 BAD_ADDRESSES: tuple[Any, ...] = (
@@ -105,7 +117,46 @@ CODES = {
     "DATA_LOSS",
 }
 
+TRANSIENT_CODES = Setting(
+    frozenset({"UNAVAILABLE"}),
+    (frozenset(), frozenset(CODES), ["ABORTED"], {grpc.StatusCode.INTERNAL}),
+    (
+        "UNAVAILABLE",
+        ["NOT_FOUND"],
+        [grpc.StatusCode.CANCELLED],
+        ["unavailable"],
+        [14],
+        [["ABORTED"]],
+        14,
+        None,
+    ),
+    tuple(CODES),
+)
+
 SETTINGS: dict[type[Any], dict[str, Setting]] = {
+    SuccessRateEjection: {
+        "stdev_factor": number(1.9, 0.0, 100.0),
+        "minimum_hosts": whole(5, 1, 65_536),
+        "request_volume": whole(100, 1, 1_000_000),
+    },
+    FailurePercentageEjection: {
+        "threshold": number(85.0, 0.0, 100.0),
+        "minimum_hosts": whole(5, 1, 65_536),
+        "request_volume": whole(50, 1, 1_000_000),
+    },
+    OutlierConfig: {
+        "interval": number(10.0, 0.1, WEEK),
+        "base_ejection_time": number(30.0, 0.1, WEEK),
+        "max_ejection_time": number(300.0, 0.1, WEEK),
+        "max_ejection_percent": whole(10, 1, 100),
+        "success_rate": nested(SuccessRateEjection(), optional=True),
+        "failure_percentage": nested(FailurePercentageEjection(), optional=True),
+    },
+    SlowStartConfig: {
+        "window": number(30.0, 0.1, WEEK),
+        "min_weight_percent": number(10.0, 0.0, 100.0, above=True),
+        "aggression": number(1.0, 0.1, 10.0),
+    },
     CircuitBreakerConfig: {
         "failure_threshold": whole(5, 1, 65535),
         "open_timeout": number(30.0, 0.001, WEEK),
@@ -125,21 +176,7 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "max_backoff": number(10.0, 0.0, WEEK, above=True),
         "backoff_multiplier": number(2.0, 1.0, 100.0),
         "jitter": member(Jitter.A6),
-        "retryable_codes": Setting(
-            frozenset({"UNAVAILABLE"}),
-            (frozenset(), frozenset(CODES), ["ABORTED"], {grpc.StatusCode.INTERNAL}),
-            (
-                "UNAVAILABLE",
-                ["NOT_FOUND"],
-                [grpc.StatusCode.CANCELLED],
-                ["unavailable"],
-                [14],
-                [["ABORTED"]],
-                14,
-                None,
-            ),
-            tuple(CODES),
-        ),
+        "retryable_codes": TRANSIENT_CODES,
         "idempotent_methods": Setting(
             frozenset(),
             (frozenset({"pkg.Service/Method"}), ["a.B/C", "a.B/D"]),
@@ -150,6 +187,20 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
     RetryBudgetConfig: {
         "max_tokens": whole(10, 1, 1000),
         "token_ratio": number(0.1, 0.001, 1000.0),
+    },
+    HedgingPolicy: {
+        "hedging_delay": number(HEDGING_DELAY, 0.0, WEEK),
+        "max_attempts": whole(2, 2, 5),
+        "non_fatal_codes": TRANSIENT_CODES,
+    },
+    AdaptiveLimiterConfig: {
+        "initial_limit": whole(20, 1, 1_000_000),
+        "min_limit": whole(20, 1, 1_000_000),
+        "max_limit": whole(200, 1, 1_000_000),
+        "smoothing": number(0.2, 0.0, 1.0, above=True),
+        "queue_size": whole(4, 1, 10_000),
+        "tolerance": number(1.5, 1.0, 10.0),
+        "long_window": whole(600, 10, 1_000_000),
     },
     TimeoutConfig: {
         "default_timeout": number(30.0, 0.0, WEEK, above=True),
@@ -209,6 +260,20 @@ PARTNERS: dict[type[Any], dict[str, dict[str, Any]]] = {
         "slow_call_rate_threshold": {"window": Window.COUNT, "slow_call_duration": 1.0},
         "success_threshold": {"half_open_max_calls": 255},
     },
+    OutlierConfig: {
+        "base_ejection_time": {"max_ejection_time": WEEK},
+        "max_ejection_time": {"base_ejection_time": 0.1},
+    },
+    HedgingPolicy: {
+        "": {"hedging_delay": HEDGING_DELAY},
+        "max_attempts": {"hedging_delay": HEDGING_DELAY},
+        "non_fatal_codes": {"hedging_delay": HEDGING_DELAY},
+    },
+    AdaptiveLimiterConfig: {
+        "initial_limit": {"min_limit": 1, "max_limit": 1_000_000},
+        "min_limit": {"initial_limit": 1_000_000, "max_limit": 1_000_000},
+        "max_limit": {"min_limit": 1, "initial_limit": 1},
+    },
     TimeoutConfig: {"default_timeout": {"max_timeout": WEEK}, "max_timeout": {"default_timeout": TINY}},
 }
 
@@ -218,14 +283,20 @@ def made(config: type[Any], name: str, value: Any) -> Any:
     return config(**{**PARTNERS.get(config, {}).get(name, {}), name: value})
 
 
+def plain(config: type[Any]) -> Any:
+    """Make a config with nothing set that need not be."""
+    return config(**PARTNERS.get(config, {}).get("", {}))
+
+
 def test_the_table_above_names_every_field_of_every_config() -> None:
+    assert set(SETTINGS) == {kind for kind in vars(configs).values() if dataclasses.is_dataclass(kind)}
     for config, fields in SETTINGS.items():
         assert [field.name for field in dataclasses.fields(config)] == list(fields)
 
 
 @pytest.mark.parametrize("config", SETTINGS)
 def test_a_config_is_frozen(config: type[Any]) -> None:
-    made = config()
+    made = plain(config)
     for field in dataclasses.fields(config):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(made, field.name, getattr(made, field.name))
@@ -233,7 +304,7 @@ def test_a_config_is_frozen(config: type[Any]) -> None:
 
 @pytest.mark.parametrize(("config", "name", "setting"), EACH_SETTING)
 def test_defaults(config: type[Any], name: str, setting: Setting) -> None:
-    assert getattr(config(), name) == setting.default
+    assert getattr(plain(config), name) == setting.default
 
 
 @pytest.mark.parametrize(("config", "name", "setting"), EACH_SETTING)
@@ -311,6 +382,27 @@ def test_settings_of_a_breaker_that_do_not_go_together(
 def test_settings_of_a_breaker_that_go_together(settings: dict[str, Any]) -> None:
     config = CircuitBreakerConfig(**settings)
     assert {name: getattr(config, name) for name in settings} == settings
+
+
+def test_an_ejection_lasts_no_longer_than_its_maximum() -> None:
+    with pytest.raises(
+        ConfigError, match=r"max_ejection_time=2\.0: expected at least base_ejection_time \(3\)"
+    ):
+        OutlierConfig(base_ejection_time=3.0, max_ejection_time=2.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "accepted"),
+    [
+        ({"min_limit": 201, "initial_limit": 201}, "min_limit", "an int from 1 to 200"),
+        ({"initial_limit": 19}, "initial_limit", "an int from 20 to 200"),
+        ({"initial_limit": 201}, "initial_limit", "an int from 20 to 200"),
+    ],
+)
+def test_limits_that_do_not_go_together(settings: dict[str, Any], field: str, accepted: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        AdaptiveLimiterConfig(**settings)
+    assert (caught.value.field, caught.value.accepted) == (field, accepted)
 
 
 def test_an_address_given_twice_is_refused() -> None:
