@@ -1,6 +1,7 @@
 from typing import Final, Self, final
 
 from _typeshed import WriteableBuffer
+from typing_extensions import disjoint_base
 
 from tai_grpc.errors import ArenaError
 
@@ -14,6 +15,7 @@ class Memory:
     size: int
     def __new__(cls, size: int) -> Memory: ...
 
+@disjoint_base
 class Region:
     size: int
     title: str

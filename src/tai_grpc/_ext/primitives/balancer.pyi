@@ -1,5 +1,7 @@
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple, Self, final
+
+from typing_extensions import disjoint_base
 
 from tai_grpc._ext.primitives.breaker import CircuitBreaker, CircuitState
 from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, OutlierConfig, SlowStartConfig
@@ -25,6 +27,7 @@ class Endpoint:
     @property
     def index(self) -> int: ...
 
+@disjoint_base
 class LoadBalancer:
     def __new__(
         cls,
@@ -36,7 +39,7 @@ class LoadBalancer:
         outlier: OutlierConfig | None = None,
         slow_start: SlowStartConfig | None = None,
         seed: int | None = None,
-    ) -> LoadBalancer: ...
+    ) -> Self: ...
     @property
     def addresses(self) -> tuple[str, ...]: ...
     @property

@@ -1,9 +1,12 @@
 from typing import Final, Self
 
+from typing_extensions import disjoint_base
+
 from tai_grpc.config import AdaptiveLimiterConfig
 
 MAX_CONCURRENT: Final[int]
 
+@disjoint_base
 class Bulkhead:
     def __new__(cls, max_concurrent: int) -> Self: ...
     @property
@@ -13,6 +16,7 @@ class Bulkhead:
     def try_enter(self) -> bool: ...
     def leave(self) -> None: ...
 
+@disjoint_base
 class AdaptiveLimiter:
     def __new__(cls, config: AdaptiveLimiterConfig | None = None) -> Self: ...
     @property

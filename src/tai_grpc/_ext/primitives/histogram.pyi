@@ -1,12 +1,13 @@
 from collections.abc import Iterable
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
+@disjoint_base
 class LatencyHistogram:
-    def __new__(
-        cls, lowest: int = 1, highest: int = 60_000_000, significant_digits: int = 3
-    ) -> LatencyHistogram: ...
+    def __new__(cls, lowest: int = 1, highest: int = 60_000_000, significant_digits: int = 3) -> Self: ...
     @property
     def lowest(self) -> int: ...
     @property

@@ -1,11 +1,14 @@
-from typing import Final
+from typing import Final, Self
+
+from typing_extensions import disjoint_base
 
 MAX_KEYS: Final[int]
 
 def siphash13(secret0: int, secret1: int, data: bytes) -> int: ...
 
+@disjoint_base
 class KeyedTokenBucket:
-    def __new__(cls, rate: float, burst: int, max_keys: int) -> KeyedTokenBucket: ...
+    def __new__(cls, rate: float, burst: int, max_keys: int) -> Self: ...
     @property
     def rate(self) -> float: ...
     @property

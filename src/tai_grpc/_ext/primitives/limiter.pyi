@@ -1,5 +1,7 @@
 from typing import Final, Self
 
+from typing_extensions import disjoint_base
+
 from tai_grpc.errors import RateLimitedError
 
 MAX_RATE: Final[float]
@@ -7,6 +9,7 @@ MAX_FILL_SECONDS: Final[float]
 
 def refusal(rate: float, wait: float) -> RateLimitedError: ...
 
+@disjoint_base
 class TokenBucket:
     def __new__(cls, rate: float, burst: int) -> Self: ...
     @property

@@ -1,5 +1,10 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class RetryBudget:
-    def __new__(cls, max_tokens: int = 10, token_ratio: float = 0.1) -> RetryBudget: ...
+    def __new__(cls, max_tokens: int = 10, token_ratio: float = 0.1) -> Self: ...
     @property
     def tokens(self) -> float: ...
     @property
