@@ -153,6 +153,24 @@ cdef class Member:
     pass
 
 
+def _stride(total):
+    """A stride of turns by weight: coprime to their total, and so that they lie spread over the round.
+
+    How evenly they lie depends on the partial quotients of the continued fraction of stride / total: low ones
+    are good, and those of the golden section are the lowest (Niederreiter 1992). The best near it is taken.
+    """
+    golden = round(total * 0.6180339887498949)
+    best = None
+    for stride in range(max(golden - 16, 1), min(golden + 17, total)):
+        greatest, divisor, rest = 0, total, stride
+        while rest != 0:
+            greatest = max(greatest, divisor // rest)
+            divisor, rest = rest, divisor % rest
+        if divisor == 1 and (best is None or (greatest, abs(stride - golden)) < best[:2]):
+            best = (greatest, abs(stride - golden), stride)
+    return best[2]
+
+
 @cython.final
 cdef class Table:
     @staticmethod
@@ -183,9 +201,7 @@ cdef class Table:
             # At most two buckets for each endpoint.
             while ((state.total - 1) >> state.guide_shift) >= 2 * state.count:
                 state.guide_shift += 1
-            state.stride = round(state.total * 0.6180339887498949)
-            while gcd(state.stride, state.total) != 1:
-                state.stride += 1
+            state.stride = _stride(state.total)
         buckets = 0 if equal else ((state.total - 1) >> state.guide_shift) + 2
         table.memory = Memory(
             state.count * sizeof(EndpointState *) + (0 if equal else state.count + buckets) * sizeof(int64_t)

@@ -4,7 +4,7 @@
 A draw turns a ticket, a number below the sum of the weights, into the endpoint that has it: through a guide
 table (Chen and Asau 1974), so at a cost that does not depend on how many endpoints there are. Tickets are
 random, or in turn: the n-th is n * stride modulo the sum, with a stride coprime to it, so every endpoint gets
-exactly its weight in each round, and near the golden section of it, so its turns lie spread over the round.
+exactly its weight in each round, and near its golden section, so that its turns lie spread over the round.
 
 An endpoint that must be passed over uses up its turn. In slow start it uses its part of its turns. Who has
 drawn in vain too often asks every endpoint.

@@ -6,7 +6,8 @@ It is also the proof that the declared interfaces can be cimported by code outsi
 import time
 from collections import Counter as Tally
 from collections.abc import Callable
-from threading import get_ident
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, get_ident
 from typing import Any
 
 import numpy as np
@@ -179,3 +180,37 @@ def test_no_call_of_a_balancer_is_lost(
     stats = balancer.get_stats()
     assert sum(each.total_requests for each in stats) == 800_000 - refused
     assert [each.active_connections for each in stats] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("strategy", list(LoadBalancingStrategy))
+def test_who_is_drained_is_picked_no_more_while_others_pick(
+    parallel: Any, hammer: Hammer, strategy: LoadBalancingStrategy
+) -> None:
+    """Endpoints are added and drained while 8 threads pick from tables that may be old: no call is lost."""
+    balancer = LoadBalancer(["a", "b", "c"], strategy, breaker=CircuitBreakerConfig(2, 0.001, 2))
+    totals: dict[str, int] = {}
+    done = Event()
+
+    def churn() -> None:
+        for number in range(400):
+            if done.is_set():
+                return
+            leaving = balancer.addresses[number]
+            balancer.add(f"s{number}", number % 7 + 1)
+            balancer.drain(leaving)
+            while (stats := balancer.get_stats()[number]).active_connections != 0:
+                pass
+            totals[leaving] = stats.total_requests
+
+    with ThreadPoolExecutor(1) as pool:
+        churning = pool.submit(churn)
+        try:
+            refused = sum(hammer(lambda: sum(parallel.balance(balancer, 1_000) for _ in range(100))))
+        finally:
+            done.set()
+        churning.result()
+    stats = {each.address: each for each in balancer.get_stats()}
+    assert len(totals) > 5
+    assert {address: stats[address].total_requests for address in totals} == totals
+    assert sum(each.total_requests for each in stats.values()) == 800_000 - refused
+    assert {each.active_connections for each in stats.values()} == {0}
