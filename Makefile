@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SANITIZED := build/sanitize
 SOURCES := $(shell find _ext src protos -name '*.pyx' -o -name '*.pxd' -o -name '*.proto') setup.py pyproject.toml
 
-.PHONY: demo test bench lint build wheel clean help
+.PHONY: demo test bench sanitize lint build wheel clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -39,6 +40,18 @@ $(VENV)/.peers: $(VENV)/.tools
 bench: build $(VENV)/.peers ## ns per call beside a no-op and beside other packages; saved as JSON in .benchmarks
 	@$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only --benchmark-autosave \
 	  --benchmark-disable-gc --benchmark-columns=min,median,iqr,ops,rounds --benchmark-sort=name
+
+# PYTHONMALLOC: Python's own pools would hide an access beside an object. Leaks are not looked for: Python leaves
+# memory to the system when it ends. A test asks for more memory than there is, which must give a null pointer.
+# --capture=sys: what the sanitizers say reaches the terminal.
+sanitize: build ## the primitives' tests on a build that stops at a wrong access or undefined behaviour
+	@TAI_GRPC_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build \
+	  --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	@export LD_PRELOAD="$$(cc -print-file-name=libasan.so)" PYTHONPATH="$(CURDIR)/$(SANITIZED)/lib" \
+	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	  UBSAN_OPTIONS=print_stacktrace=1; \
+	$(BIN)/python -c 'import sys, tai_grpc; sys.exit("$(SANITIZED)" not in tai_grpc.__file__)' && \
+	$(BIN)/python -m pytest --capture=sys tests/_ext/primitives tests/resilience
 
 lint: build ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .

@@ -17,6 +17,13 @@ ROOT = Path(__file__).parent
 PROTOS = sorted(Path("protos/tai/v1").glob("*.proto"))
 GENERATED = Path("src/tai_grpc/tai/v1")
 
+SANITIZE = os.environ.get("TAI_GRPC_SANITIZE")
+"""The compiler's sanitizers, as -fsanitize takes them: a build that stops at the first wrong access."""
+
+OPTIMIZE = ["-O3", "-fno-semantic-interposition"]
+if SANITIZE:
+    OPTIMIZE = ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+
 
 def extensions() -> list[Extension]:
     """One extension for each _ext/FOLDER/NAME.pyx, declared by src/tai_grpc/_ext/FOLDER/NAME.pxd."""
@@ -24,7 +31,8 @@ def extensions() -> list[Extension]:
         Extension(
             f"tai_grpc._ext.{source.parent.name}.{source.stem}",
             [source.as_posix()],
-            extra_compile_args=["-O3", "-fno-semantic-interposition", "-Wno-unreachable-code"],
+            extra_compile_args=[*OPTIMIZE, "-Wno-unreachable-code"],
+            extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
         )
         for source in sorted(Path("_ext").glob("*/*.pyx"))
     ]
