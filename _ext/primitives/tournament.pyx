@@ -201,19 +201,20 @@ cdef void park(
     """Take out an endpoint whose breaker refused when its word was `word`, or an earlier one."""
     cdef int64_t place = endpoint.place
     cdef int64_t chunk = chunk_of(balancer, place)
-    cdef int64_t bit = place - chunk_begin(balancer, chunk)
+    cdef int64_t offset = place - chunk_begin(balancer, chunk)
+    cdef int64_t bit = <int64_t>(<uint64_t>1 << (offset & 63))
     cdef int64_t wait_ns = retry_after_ns(breaker_of(endpoint))
     store(<int64_t *>&endpoint.parked_word, <int64_t>word)
     store(&endpoint.parked_until_ns, NEVER if wait_ns < 0 else now_ns + wait_ns)
     set_bits(&endpoint.status, PARKED)
-    if not set_bits(&balancer.chunk[chunk].parked[bit >> 6], <int64_t>1 << (bit & 63)) >> (bit & 63) & 1:
+    if not set_bits(&balancer.chunk[chunk].parked[offset >> 6], bit) & bit:
         add_seq(&balancer.parked, 1)
     replay(balancer, place)
 
 
 cdef void unpark(BalancerState *balancer, int64_t now_ns) noexcept nogil:
     """Bring back those whose breaker has changed since, or whose time has come."""
-    cdef int64_t chunk, i, bit, begin
+    cdef int64_t chunk, i, place, bit, begin
     cdef uint64_t word
     cdef int64_t *parked
     cdef EndpointState *endpoint
@@ -223,15 +224,16 @@ cdef void unpark(BalancerState *balancer, int64_t now_ns) noexcept nogil:
         for i in range((chunk_size(balancer, chunk) + 63) >> 6):
             word = <uint64_t>load(&parked[i])
             while word != 0:
-                bit = trailing_zeros(word)
+                place = begin + (i << 6) + trailing_zeros(word)
+                bit = <int64_t>(word & (~word + 1))
                 word &= word - 1
-                endpoint = endpoint_at(balancer, begin + (i << 6) + bit)
+                endpoint = endpoint_at(balancer, place)
                 if (
                     load_u64(&breaker_of(endpoint).word) == load_u64(&endpoint.parked_word)
                     and now_ns < load(&endpoint.parked_until_ns)
                 ):
                     continue
-                if clear_bits(&parked[i], <int64_t>1 << bit) >> bit & 1:
+                if clear_bits(&parked[i], bit) & bit:
                     clear_bits(&endpoint.status, PARKED)
                     add_seq(&balancer.parked, -1)
-                    replay(balancer, begin + (i << 6) + bit)
+                    replay(balancer, place)

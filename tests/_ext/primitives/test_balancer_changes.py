@@ -11,7 +11,14 @@ import pytest
 
 from tai_grpc._ext.primitives.balancer import MAX_ENDPOINTS, Endpoint, LoadBalancer
 from tai_grpc._ext.primitives.breaker import CircuitState
-from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, OutlierConfig, SlowStartConfig
+from tai_grpc._ext.primitives.clock import FrozenClock
+from tai_grpc.config import (
+    CircuitBreakerConfig,
+    LoadBalancingStrategy,
+    OutlierConfig,
+    SlowStartConfig,
+    Window,
+)
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 Hammer = Callable[[Callable[[], int]], list[int]]
@@ -108,6 +115,50 @@ def test_it_grows_and_shrinks(strategy: LoadBalancingStrategy) -> None:
     for call in calls:
         balancer.release(call, True, 1)
     assert in_flight(balancer) == {"s199": 0}
+
+
+def test_the_least_loaded_of_those_whose_breakers_admit(clock: FrozenClock) -> None:
+    """Of 300: those that are reset, or whose time has come, are back at once, as the least loaded."""
+    addresses = [f"s{i}" for i in range(300)]
+    balancer = LoadBalancer(
+        addresses, LoadBalancingStrategy.LEAST_LOADED, breaker=CircuitBreakerConfig(1, 10.0, 1)
+    )
+    for address in addresses[:200]:
+        balancer.breaker(address).force_open()
+    for address in addresses[200:290]:
+        balancer.breaker(address).record_failure()
+    calls = [balancer.pick() for _ in range(100)]
+    assert {call.address for call in calls} == set(addresses[290:])
+    for address in (addresses[63], addresses[64], addresses[199]):
+        balancer.breaker(address).reset()
+    back = [balancer.pick() for _ in range(30)]
+    assert {call.address for call in back} == {addresses[63], addresses[64], addresses[199]}
+    clock.advance(balancer.breaker(addresses[289]).retry_after())
+    probes = [balancer.pick() for _ in range(90)]
+    assert {call.address for call in probes} == set(addresses[200:290])
+    for probe in probes:
+        balancer.release(probe, True, 1)
+    assert {balancer.pick().address for _ in range(500)} == set(addresses[200:290])
+
+
+@EVERY_STRATEGY
+def test_its_breakers_may_have_windows(strategy: LoadBalancingStrategy) -> None:
+    """Of seven calls, more than can be told apart without the window that lies behind each endpoint."""
+    config = CircuitBreakerConfig(window=Window.COUNT, window_size=7, minimum_calls=7)
+    balancer = LoadBalancer([f"s{i}" for i in range(20)], strategy, breaker=config, seed=1)
+    while any(stats.failures < 3 for stats in balancer.get_stats()):
+        endpoint = balancer.pick()
+        failed = balancer.get_stats()[endpoint.index].failures < 3
+        balancer.release(endpoint, not failed, 1)
+    for address in balancer.addresses:
+        breaker = balancer.breaker(address)
+        for _ in range(7):
+            breaker.record_success()
+        states = [breaker.state]
+        for _ in range(4):
+            breaker.record_failure()
+            states.append(breaker.state)
+        assert states == [CircuitState.CLOSED] * 4 + [CircuitState.OPEN]
 
 
 def test_the_last_one_stays() -> None:
