@@ -20,7 +20,9 @@ GENERATED = Path("src/tai_grpc/tai/v1")
 SANITIZE = os.environ.get("TAI_GRPC_SANITIZE")
 """The compiler's sanitizers, as -fsanitize takes them: a build that stops at the first wrong access."""
 
-OPTIMIZE = ["-O3", "-fno-semantic-interposition"]
+OPTIMIZE = ["-fno-semantic-interposition"]
+if "-O" not in os.environ.get("CFLAGS", ""):  # which say it otherwise, but come before these
+    OPTIMIZE.append("-O3")
 if SANITIZE:
     # -fno-wrapv: Python's own flags define what an overflow gives; here it is an error.
     OPTIMIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv"]
