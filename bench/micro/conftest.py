@@ -23,6 +23,7 @@ class Row:
     ns: float
     noop_ns: float
     at_most: float | None
+    of: str | None
 
     @property
     def ratio(self) -> float:
@@ -32,7 +33,11 @@ class Row:
     def verdict(self) -> str:
         if self.at_most is None:
             return ""
-        return f"<= {self.at_most:g}  {'PASS' if self.ratio <= self.at_most else 'OVER'}"
+        ratio, unit = self.ratio, ""
+        if self.of is not None:
+            ratio = self.ns / next(row.ns for row in ROWS if row.call == self.of)
+            unit = f" x {self.of}: {ratio:.2f}"
+        return f"<= {self.at_most:g}{unit}  {'PASS' if ratio <= self.at_most else 'OVER'}"
 
 
 ROWS: list[Row] = []
@@ -40,9 +45,14 @@ ROWS: list[Row] = []
 
 @pytest.fixture
 def per_call(benchmark: BenchmarkFixture) -> Callable[..., None]:
-    """Measure `statement` beside the `noop` statement; `at_most`: the ratio to reach."""
+    """Measure `statement` beside the `noop` statement.
 
-    def measure(statement: str, noop: str, *, at_most: float | None = None, **names: object) -> None:
+    `at_most` is the ratio to reach: to the no-op, or to `of`, a statement measured before.
+    """
+
+    def measure(
+        statement: str, noop: str, *, at_most: float | None = None, of: str | None = None, **names: object
+    ) -> None:
         call = looped(statement, names, CALLS)
         nothing, empty = looped(noop, {"noop": Noop()}, CALLS), looped("pass", {}, CALLS)
         beside: list[tuple[int, int]] = []
@@ -54,7 +64,7 @@ def per_call(benchmark: BenchmarkFixture) -> Callable[..., None]:
             loop_ns = min(times[0] for times in beside)
             noop_ns = min(times[1] for times in beside) - loop_ns
             ns = benchmark.stats.stats.min * 1e9 - loop_ns
-            row = Row(statement, ns / CALLS, noop_ns / CALLS, at_most)
+            row = Row(statement, ns / CALLS, noop_ns / CALLS, at_most, of)
             benchmark.extra_info |= {"ns": row.ns, "noop_ns": row.noop_ns, "ratio": row.ratio}
             ROWS.append(row)
 
