@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands, against a server that was started as it says."""
+"""What the documents show runs as it stands, against a server that was started as they say."""
 
 from __future__ import annotations
 
@@ -13,14 +13,30 @@ from documents import SERVER, Block, blocks, commands
 from tai_grpc.config import GrpcServerConfig
 from tai_grpc.server import GrpcServer
 
-# What each program prints, in the order in which they stand there.
-EXPECTED = (
-    ["tai.v1.Governor/ProposePolicy 1", "1.3", "NOT_FOUND", "CLOSED"],
-    ["healthy"],
-    ["disk-full 1"],
-    ["TASK_STATE_SUCCEEDED", "resized to 640"],
-    ["failed\nfailed\nrefused, try again in 30 s", "[True, True, False]", "5003 9991"],
-)
+# What each document's programs print, in the order in which they stand there.
+EXPECTED = {
+    "README.md": (
+        ["tai.v1.Governor/ProposePolicy 1", "1.3", "NOT_FOUND", "CLOSED"],
+        ["healthy"],
+        ["disk-full 1"],
+        ["TASK_STATE_SUCCEEDED", "resized to 640"],
+        ["failed\nfailed\nrefused, try again in 30 s", "[True, True, False]", "5003 9991"],
+    ),
+    "docs/primitives.md": (
+        [
+            "the database is away\nthe database is away\nCLOSED -> OPEN",
+            "not asked: 5 s to wait\nnot asked",
+        ],
+        ["ann HTTP/1.1 200 OK\nann HTTP/1.1 200 OK\nann HTTP/1.1 429 Too Many Requests\nbob HTTP/1.1 200 OK"],
+        ["8000 calls, mean", "p50 ", "p99.9"],
+        ["100 requests of all workers together"],
+    ),
+}
+PROGRAMS = [
+    each
+    for document, expected in EXPECTED.items()
+    for each in zip(blocks(document, "python"), expected, strict=True)
+]
 
 
 @pytest.fixture
@@ -45,7 +61,7 @@ async def run(*command: str) -> str:
 
 @pytest.mark.parametrize(
     ("block", "expected"),
-    [*zip(blocks("README.md", "python"), EXPECTED, strict=True)],
+    PROGRAMS,
     ids=lambda value: value.where if isinstance(value, Block) else "",
 )
 async def test_a_program_runs_and_prints_what_it_should(
