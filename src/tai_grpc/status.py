@@ -26,7 +26,7 @@ class CallError(TaiGrpcError, grpc.RpcError):
     """A call failed, after every retry that was allowed.
 
     The last attempt's status as in any `grpc.RpcError`, and which `endpoint` gave it ("" when none was
-    reached), after how many `attempts` (0 when none left the client).
+    reached), after how many `attempts` (those that could not connect among them; 0: no endpoint was asked).
     """
 
     def __init__(

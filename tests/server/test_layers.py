@@ -207,3 +207,62 @@ async def test_a_cancelled_stream_closes_its_generator(serve: Serve) -> None:
     await call.read()
     call.cancel()
     await asyncio.wait_for(closed.wait(), 5)
+
+
+def refuse(request: bytes, context: Any) -> bytes:
+    context.abort(StatusCode.PERMISSION_DENIED, "not you")
+    return b"went on"
+
+
+def refuse_stream(request: bytes, context: Any) -> Iterator[bytes]:
+    yield b"1"
+    context.abort(StatusCode.PERMISSION_DENIED, "not you")
+    yield b"went on"
+
+
+def plain_collected(requests: Iterator[bytes], context: Any) -> bytes:
+    return b"".join(requests)
+
+
+def plain_echoed(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+    context.send_initial_metadata((("began", "yes"),))
+    yield from requests
+
+
+async def test_plain_functions_mean_what_they_mean_with_grpcio(serve: Serve) -> None:
+    """They abort, send metadata and read their requests, and nothing of it is forgotten for want of await."""
+    _, channel = await serve(
+        {
+            "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
+            "RefuseStream": grpc.unary_stream_rpc_method_handler(refuse_stream),
+            "Collected": grpc.stream_unary_rpc_method_handler(plain_collected),
+            "Echoed": grpc.stream_stream_rpc_method_handler(plain_echoed),
+        }
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/test.Generic/Refuse")(b"")
+    assert (caught.value.code(), caught.value.details()) == (StatusCode.PERMISSION_DENIED, "not you")
+    stream = channel.unary_stream("/test.Generic/RefuseStream")(b"")
+    assert await stream.read() == b"1"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert caught.value.code() is StatusCode.PERMISSION_DENIED
+    assert await ask(channel, "Collected") == [b"12"]
+    echo = channel.stream_stream("/test.Generic/Echoed")(one_and_two())
+    assert ("began", "yes") in tuple(await echo.initial_metadata())
+    assert [message async for message in echo] == [b"1", b"2"]
+
+
+async def test_a_method_that_generated_code_leaves_out_is_unimplemented(serve: Serve) -> None:
+    """The generated base sets the code and raises, in a plain function."""
+
+    def left_out(request: bytes, context: Any) -> bytes:
+        context.set_code(StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    _, channel = await serve({"LeftOut": grpc.unary_unary_rpc_method_handler(left_out)})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/test.Generic/LeftOut")(b"")
+    assert caught.value.code() is StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "Method not implemented!"

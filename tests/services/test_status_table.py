@@ -61,6 +61,7 @@ async def first(stream: AsyncIterator[Any]) -> Any:
         ("governor", "GetPolicies", GetPoliciesRequest(ids=[""]), "ids"),
         ("governor", "GetPolicies", GetPoliciesRequest(page_size=1001), "page_size"),
         ("governor", "GetPolicies", GetPoliciesRequest(page_token="garbage"), "page_token"),
+        ("governor", "GetPolicies", GetPoliciesRequest(page_token="WyJhIiwgSW5maW5pdHld"), "page_token"),
         ("governor", "GetPolicies", GetPoliciesRequest(states=[99]), "states"),  # type: ignore[list-item]
         ("governor", "StreamPolicies", StreamPoliciesRequest(from_revision=-1), "from_revision"),
         ("coordinator", "SubmitSignal", Signal(signal_type="t"), "id"),
@@ -270,7 +271,16 @@ def _acknowledgement(action: Action, outcome: Outcome.ValueType) -> AcknowledgeA
             "rules",
         ),
         ("governor", "ProposePolicy", Policy(id="p", policy_type="t", rules={"k": "x" * 16385}), "rules"),
+        (
+            "governor",
+            "ProposePolicy",
+            Policy(id="p", policy_type="t", rules={str(n): "x" * 16_000 for n in range(70)}),
+            "rules",
+        ),
         ("governor", "GetPolicies", GetPoliciesRequest(ids=["x"] * 1001), "ids"),
+        ("governor", "GetPolicies", GetPoliciesRequest(page_token="W" * 1025), "page_token"),
+        ("coordinator", "GetStatus", GetStatusRequest(group="x" * 20_000), "group"),
+        ("coordinator", "GetStatus", GetStatusRequest(action_id="x" * 20_000), "action_id"),
         ("coordinator", "SubmitSignal", Signal(id="s", signal_type="t", payload=bytes(2**20 + 1)), "payload"),
         (
             "coordinator",

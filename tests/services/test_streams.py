@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import grpc
+import pytest
 
 from services.conftest import Peer, Serve
 from tai_grpc.config import StoreLimits
+from tai_grpc.stores.base import Transaction
+from tai_grpc.stores.memory import MemoryStore
 from tai_grpc.tai import (
     AcknowledgeActionRequest,
     Action,
@@ -25,6 +28,7 @@ from tai_grpc.tai import (
 )
 
 MS_NS = 10**6
+T = TypeVar("T")
 
 
 async def take(stream: AsyncIterator[Any], count: int) -> list[Any]:
@@ -240,3 +244,54 @@ async def test_two_clients_on_one_channel_do_not_block_each_other(peer: Peer) ->
         assert update.policy.id == f"p{n}"
     assert isinstance(idle, grpc.aio.UnaryStreamCall)
     assert not idle.done()
+
+
+async def test_a_stream_that_always_has_work_ends_with_the_drain_too(peer: Peer) -> None:
+    for n in range(200):
+        await peer.coordinator.RequestAction(
+            Action(id=f"a{n}", action_type="t", group="g", payload=bytes(10_000))
+        )
+    stream = await consume(peer, "g", max_in_flight=10_000)
+    await take(stream, 1)
+    await asyncio.wait_for(peer.server.stop(grace=60), 20)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stream:
+            pass
+    assert caught.value.details() == "the server is shutting down"
+
+
+async def test_a_consumer_with_its_fill_costs_nothing_while_it_waits(serve: Serve) -> None:
+    class Counted(MemoryStore):
+        runs = 0
+
+        async def run(self, work: Callable[[Transaction], T]) -> T:
+            self.runs += 1
+            return await super().run(work)
+
+    store = Counted()
+    peer = await serve(store)
+    stream = await consume(peer, "g", max_in_flight=1)
+    for name in ("a", "b"):
+        await peer.coordinator.RequestAction(Action(id=name, action_type="t", group="g"))
+    await take(stream, 1)
+    # The loop turns at least once a call; a stream that span would run at each turn.
+    before = store.runs
+    for _ in range(50):
+        await peer.coordinator.GetStatus(GetStatusRequest(group="g"))
+    assert store.runs - before < 55
+
+
+async def test_pages_end_before_they_are_more_than_a_client_takes(peer: Peer) -> None:
+    rules = {str(n): "x" * 16_000 for n in range(60)}
+    for n in range(6):
+        await peer.governor.ProposePolicy(Policy(id=f"p{n}", policy_type="t", rules=rules))
+    found: list[str] = []
+    token = ""
+    for ids in ([], [f"p{n}" for n in range(6)]):
+        found.clear()
+        while True:
+            page = await peer.governor.GetPolicies(GetPoliciesRequest(page_token=token, ids=ids))
+            found += [policy.id for policy in page.policies]
+            if not (token := page.next_page_token):
+                break
+        assert found == [f"p{n}" for n in range(6)]

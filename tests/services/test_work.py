@@ -384,3 +384,37 @@ async def test_a_task_that_finds_no_room_is_put_off_and_holds_up_no_other() -> N
     assert put_off is not None
     assert put_off.reason == "limit reached: 1 consumer groups"
     assert put_off.attempt == 0
+
+
+async def test_ten_thousand_tasks_without_room_leave_the_loop_its_turns() -> None:
+    """They are put off, longer each time; meanwhile a task that fits runs, and the loop turns."""
+    store = MemoryStore(StoreLimits(max_groups=1))
+
+    def submit(tx: Transaction) -> None:
+        for n in range(10_000):
+            task = tasks.Submit(f"t{n}", f"group{n}", {}, 0, 0, 1, SECOND)
+            tasks.submit(None, task, tx.moment).apply(tx)
+
+    await store.run(submit)
+    timers = asyncio.create_task(run_timers(Core(store, 100)))
+    turns = 0
+    try:
+        async with asyncio.timeout(60):
+            while await store.run(lambda tx: bool(tx.due_tasks(1))):
+                await asyncio.sleep(0)
+                turns += 1
+    finally:
+        timers.cancel()
+        await asyncio.wait([timers])
+    assert turns > 1_000
+    assert await store.run(lambda tx: len(tx.groups())) == 1
+
+
+def test_what_is_out_of_time_is_not_handed_out_even_before_the_clockwork_ends_it() -> None:
+    world = World()
+    world.request("late", "g", ttl_ns=SECOND, priority=1)
+    world.request("fine", "g")
+    world.now_ns += SECOND
+    handed = world.lease("g")
+    assert handed is not None
+    assert handed[0].id == "fine"

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from tai_grpc.config import check_address
+from tai_grpc.config import MAX_SECONDS, check_address
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.durations import parse_duration
 from tai_grpc.load.errors import RequestError
@@ -34,10 +34,10 @@ def duration(text: str) -> float:
 
 
 def timeout(text: str) -> float:
-    """Return the seconds, above 0, in a text like "20s"."""
+    """Return the seconds, above 0 and up to a week, in a text like "20s"."""
     seconds = duration(text)
-    if seconds == 0:
-        raise click.BadParameter(f"{text!r}: expected more than 0")
+    if not 0 < seconds <= MAX_SECONDS:
+        raise click.BadParameter(f"{text!r}: expected more than 0, and a week (168h) at most")
     return seconds
 
 

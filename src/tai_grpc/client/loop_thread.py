@@ -233,8 +233,9 @@ async def _from_thread(requests: Iterable[T]) -> AsyncIterator[T]:
         else:
             future.set_result(item)
 
+    iterator = iter(requests)
+
     def read() -> None:
-        iterator = iter(requests)
         while (future := wanted.get()) is not None:
             item, error = _END, None
             try:

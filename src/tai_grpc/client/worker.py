@@ -46,8 +46,8 @@ class Worker:
     the handler is cancelled. An action can therefore run twice: handlers should be idempotent.
 
     Each group has up to `concurrency` handlers running (1..10,000) and takes nothing beyond them. A stream
-    that breaks is resumed, after 5 s at most. `consumer` names this worker in the server's logs ("": host and
-    process id).
+    that breaks is resumed, 5 s at most after the breaker of an endpoint admits it. `consumer` names this
+    worker in the server's logs ("": host and process id).
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +20,7 @@ import grpc
 from tai_grpc.config import GrpcServerConfig
 from tai_grpc.observability.tracing import TraceContext, trace_scope
 from tai_grpc.resilience.timeout import deadline_scope
+from tai_grpc.server.threads import in_thread, iterate_in_thread
 from tai_grpc.status import StatusCode
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -86,6 +87,11 @@ async def traced(call: Call) -> AsyncIterator[None]:
             log(logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
             raise
         except Exception as error:
+            code = _code(call.context)
+            if code is not StatusCode.OK:
+                # As generated code does where a method is not implemented: it says so, then raises.
+                log(logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
+                await call.context.abort(code, call.context.details() or str(error))
             log(logging.ERROR, StatusCode.UNKNOWN, error)
             await call.context.abort(
                 StatusCode.UNKNOWN, f"the handler failed; the server's log has trace_id={trace.trace_id}"
@@ -155,7 +161,7 @@ class LayerInterceptor(grpc.aio.ServerInterceptor):
             async with self._entered(Call(method, context, streams=False)):
                 if inspect.iscoroutinefunction(behaviour):
                     return await behaviour(request, context)
-                return await asyncio.to_thread(behaviour, request, context)
+                return await in_thread(behaviour, request, context)
 
         return unary
 
@@ -164,11 +170,13 @@ class LayerInterceptor(grpc.aio.ServerInterceptor):
         # put into context variables cannot be taken back.
         async def stream(request: object, context: Context) -> None:
             async with self._entered(Call(method, context, streams=True)):
-                answer = behaviour(request, context)
-                if inspect.isawaitable(answer):
-                    await answer
+                if inspect.iscoroutinefunction(behaviour):
+                    await behaviour(request, context)
                     return
-                responses = answer if isinstance(answer, AsyncGenerator) else _in_thread(answer)
+                if inspect.isasyncgenfunction(behaviour):
+                    responses = behaviour(request, context)
+                else:
+                    responses = iterate_in_thread(behaviour, request, context)
                 async with aclosing(responses):
                     async for response in responses:
                         await context.write(response)
@@ -181,11 +189,3 @@ class LayerInterceptor(grpc.aio.ServerInterceptor):
             for layer in self._layers:
                 await stack.enter_async_context(layer(call))
             yield
-
-
-async def _in_thread(responses: Iterator[object]) -> AsyncGenerator[object]:
-    """Step a plain iterator in worker threads, so that a handler that blocks does not block the loop."""
-    end = object()
-    iterator = iter(responses)
-    while (response := await asyncio.to_thread(next, iterator, end)) is not end:
-        yield response

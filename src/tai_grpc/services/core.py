@@ -47,6 +47,15 @@ class Core:
         """End every watch and stream; calls that wait for nothing go on."""
         self._drained.set()
 
+    def check_drain(self) -> None:
+        """For whatever goes on without end, before each step.
+
+        Raises:
+            ServiceError: UNAVAILABLE when the server drains.
+        """
+        if self.draining:
+            raise ServiceError(StatusCode.UNAVAILABLE, "the server is shutting down")
+
     def report_broken(self, why: str) -> None:
         """Be unhealthy from now on."""
         self._broken = why
@@ -69,8 +78,7 @@ class Core:
         drained = asyncio.ensure_future(self._drained.wait())
         try:
             await asyncio.wait((changed, drained), return_when=asyncio.FIRST_COMPLETED)
-            if self.draining:
-                raise ServiceError(StatusCode.UNAVAILABLE, "the server is shutting down")
+            self.check_drain()
             changed.result()
         except StoreUnavailableError as error:
             raise ServiceError(StatusCode.UNAVAILABLE, str(error)) from error
@@ -106,6 +114,7 @@ class Core:
         if from_revision:
             allowed = max(allowed, page.lag)
         while True:
+            self.check_drain()
             page = await self._read(log, position, _WATCH_BATCH)
             if page.lag > allowed or position < page.first:
                 problem = f"too slow: {page.lag} updates behind; resume from revision {position}"
@@ -115,7 +124,10 @@ class Core:
             for record in page.records:
                 yield record
                 position = record.revision + 1
-            if not page.records:
+            if page.records:
+                # A filter may let none of them through, and nothing else here need ever wait.
+                await asyncio.sleep(0)
+            else:
                 await self.wait(log.value, position - 1, None)
 
     async def _read(self, log: Log, from_revision: int, limit: int) -> LogPage:

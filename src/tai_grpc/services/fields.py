@@ -15,6 +15,7 @@ MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 MAX_RESULT_BYTES: Final = 64 * 1024
 MAX_MAP_ENTRIES: Final = 256
 MAX_MAP_VALUE_BYTES: Final = 16 * 1024
+MAX_MAP_BYTES: Final = 1024 * 1024
 MAX_FILTER_IDS: Final = 1000
 
 _ID: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_ID_BYTES}}}")
@@ -54,6 +55,8 @@ def check_map(field: str, value: Mapping[str, str]) -> dict[str, str]:
     for key, text in value.items():
         check_text(f"{field} key", key, required=True)
         check_text(f"{field}[{key!r}]", text, MAX_MAP_VALUE_BYTES)
+    if (size := sum(len(key.encode()) + len(text.encode()) for key, text in value.items())) > MAX_MAP_BYTES:
+        raise too_large(field, f"{size} bytes in all, at most {MAX_MAP_BYTES} are accepted")
     return dict(value)
 
 

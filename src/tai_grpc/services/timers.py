@@ -28,6 +28,7 @@ async def run_timers(core: Core) -> None:
     A task that the store has no room for is put off, so that it does not hold up those behind it.
     """
     batch = _MAX_BATCH
+    full = False
 
     def tick(transaction: Transaction) -> tuple[int, float]:
         revision = transaction.moment.revision
@@ -35,18 +36,25 @@ async def run_timers(core: Core) -> None:
         return revision, (next_ns - transaction.moment.now_ns) / 1e9
 
     while True:
+        # Between any two passes the loop has its turn, however much is due.
+        await asyncio.sleep(0)
         try:
-            revision, wait = await core.run(tick)
-            batch = min(batch * 2, _MAX_BATCH)
-            if wait > 0:
-                await core.store.changed(TIMERS, revision, min(wait, _LONGEST_WAIT_SECONDS))
-            else:
-                await asyncio.sleep(0)
-        except (ServiceError, StoreUnavailableError) as error:
-            if isinstance(error, ServiceError) and error.code is StatusCode.RESOURCE_EXHAUSTED:
+            try:
+                revision, wait = await core.run(tick)
+            except ServiceError as error:
+                if error.code is not StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                if not full:
+                    _log.warning("due tasks are put off: %s", error.details)
+                full = True
                 if batch == 1:
                     await core.run(partial(work.put_off, reason=error.details))
-                batch = 1
-            else:
-                _log.warning("due work is held up: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
+                batch = max(batch // 2, 1)
+                continue
+            batch = min(batch * 2, _MAX_BATCH)
+            if wait > 0:
+                full = False
+                await core.store.changed(TIMERS, revision, min(wait, _LONGEST_WAIT_SECONDS))
+        except (ServiceError, StoreUnavailableError) as error:
+            _log.warning("due work is held up: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS)

@@ -6,7 +6,6 @@ lease makes the task RUNNING, an acknowledgement ends it, a nak or a lost lease 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Final
 
@@ -30,7 +29,8 @@ from tai_grpc.stores.records import (
 TASK_PREFIX: Final = "task/"
 """The id of a task's action is this and the task's id; no other action's id begins so."""
 
-_log = logging.getLogger(__name__)
+_PASSED_OVER: Final = 64
+"""How many deliveries are looked at for one whose time to live is not over."""
 
 
 def hand_out(
@@ -39,7 +39,9 @@ def hand_out(
     """Lease to `holder` the group's next delivery, None when it has none or `holder` has its fill."""
     if transaction.held_by(holder) >= max_in_flight:
         return None
-    for pending in transaction.pending(group, 1):
+    for pending in transaction.pending(group, _PASSED_OVER):
+        if pending.lapses_ns <= transaction.moment.now_ns:
+            continue  # the clockwork ends it
         action = _action(transaction, pending)
         if action.source is ActionSource.TASK:
             transaction.put(tasks.started(_task(transaction, action), transaction.moment))
@@ -107,7 +109,6 @@ def tick(transaction: Transaction, limit: int) -> int:
 def put_off(transaction: Transaction, reason: str) -> None:
     """Let the task that is longest due wait a little more, for a reason that its watchers see."""
     for task in transaction.due_tasks(1):
-        _log.warning("task %s is put off: %s", task.task_id, reason)
         transaction.put(tasks.put_off(task, reason, transaction.moment))
 
 

@@ -98,6 +98,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         try:
             await context.send_initial_metadata(((REVISION_KEY, str(revision)),))
             while True:
+                self._core.check_drain()
                 handed, revision, next_ns = await self._core.run(
                     lambda tx: (
                         work.hand_out(tx, group, holder, max_in_flight, lease_ns),
@@ -135,6 +136,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     async def GetStatus(
         self, request: coordinator_pb2.GetStatusRequest, context: Context
     ) -> coordinator_pb2.CoordinationStatus:
+        check_text("group", request.group)
+        check_text("action_id", request.action_id, 2 * 256)
+
         def read(tx: Transaction) -> coordinator_pb2.CoordinationStatus:
             groups = tx.groups()
             if request.group:

@@ -27,6 +27,9 @@ from tai_grpc.tai.v1 import governor_pb2, governor_pb2_grpc, types_pb2
 
 MAX_VERSION: Final = 2**53
 MAX_PAGE: Final = 1000
+# A page ends before it would be more than half of what a client takes by default.
+MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
+MAX_PAGE_TOKEN_BYTES: Final = 1024
 
 
 class GovernorServicer(governor_pb2_grpc.GovernorServicer):
@@ -81,18 +84,28 @@ class GovernorServicer(governor_pb2_grpc.GovernorServicer):
             return _selected(policy, ids, request.policy_type) and (not states or policy.state in states)
 
         def read(tx: Transaction) -> tuple[int, Sequence[PolicyRecord]]:
-            for policy_id in request.ids:
-                if not tx.policy_versions(policy_id):
+            if not ids:
+                return tx.moment.revision, tx.policies(after, matches, size + 1)
+            found: list[PolicyRecord] = []
+            for policy_id in sorted(ids):
+                versions = tx.policy_versions(policy_id)
+                if not versions:
                     raise not_found(f"policy {policy_id!r}")
-            return tx.moment.revision, tx.policies(after, matches, size + 1)
+                found += (each for each in versions if (each.id, each.version) > after and matches(each))
+            return tx.moment.revision, found[: size + 1]
 
         revision, found = await self._core.run(read)
-        page = found[:size]
-        return governor_pb2.GetPoliciesResponse(
-            policies=[_policy_message(policy) for policy in page],
-            revision=revision,
-            next_page_token=_page_token(page[-1]) if len(found) > size else "",
-        )
+        answer = governor_pb2.GetPoliciesResponse(revision=revision)
+        total_bytes = 0
+        for policy in found[:size]:
+            message = _policy_message(policy)
+            total_bytes += message.ByteSize()
+            if answer.policies and total_bytes > MAX_PAGE_BYTES:
+                break
+            answer.policies.append(message)
+        if (shown := len(answer.policies)) < len(found):
+            answer.next_page_token = _page_token(found[shown - 1])
+        return answer
 
     @streams
     async def StreamPolicies(
@@ -135,10 +148,11 @@ def _page_token(last: PolicyRecord) -> str:
 def _page_position(token: str) -> tuple[str, int]:
     if not token:
         return ("", 0)
+    check_text("page_token", token, MAX_PAGE_TOKEN_BYTES)
     try:
         policy_id, version = json.loads(base64.urlsafe_b64decode(token))
         return (str(policy_id), int(version))
-    except (binascii.Error, ValueError, TypeError) as error:
+    except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise invalid("page_token", "is not the next_page_token of an earlier answer") from error
 
 

@@ -20,7 +20,8 @@ from tai_grpc.stores.records import Receipt, TaskRecord, TaskState
 SUBMIT: Final = "tai.v1.Scheduler/SubmitTask"
 CANCEL: Final = "tai.v1.Scheduler/CancelTask"
 MAX_BACKOFF_NS: Final = 3_600_000_000_000
-PUT_OFF_NS: Final = 1_000_000_000
+MIN_PUT_OFF_NS: Final = 1_000_000_000
+MAX_PUT_OFF_NS: Final = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,11 @@ def queued(task: TaskRecord, moment: Moment) -> TaskRecord:
 
 
 def put_off(task: TaskRecord, reason: str, moment: Moment) -> TaskRecord:
-    """There is no room for its action: it is due again a little later. That is no attempt."""
+    """There is no room for its action: it is due again after as long as it has waited. That is no attempt."""
     after = _moved(task, TaskState.SCHEDULED, moment)
-    return replace(after, scheduled_time_ns=moment.now_ns + PUT_OFF_NS, reason=reason)
+    waited_ns = moment.now_ns - task.created_at_ns
+    delay_ns = min(max(waited_ns, MIN_PUT_OFF_NS), MAX_PUT_OFF_NS)
+    return replace(after, scheduled_time_ns=moment.now_ns + delay_ns, reason=reason)
 
 
 def started(task: TaskRecord, moment: Moment) -> TaskRecord:
