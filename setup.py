@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sysconfig
 from pathlib import Path
 
@@ -29,17 +30,63 @@ if SANITIZE:
     OPTIMIZE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
 
 
+NATIVE_ROOMS = {"http2", "aio", "load"}
+"""The folders of _ext that make up the transport on nghttp2."""
+
+LIMITS_OF_SOME = ("stream_reset_rate_limit", "max_continuations", "glitch_rate_limit")
+"""Options of nghttp2 that not every build of it has, whatever its version says."""
+
+
+def nghttp2() -> tuple[list[str], list[str]] | None:
+    """Return what compiler and linker need for nghttp2; None to build without the native transport.
+
+    TAI_GRPC_NATIVE says which: `yes` fails without nghttp2, `no` does not look for it, `auto` (or nothing)
+    takes it when it is there.
+    """
+    wanted = os.environ.get("TAI_GRPC_NATIVE", "auto")
+    if wanted not in ("yes", "no", "auto"):
+        raise SystemExit(f"TAI_GRPC_NATIVE is {wanted!r}: it takes yes, no or auto")
+    if wanted == "no":
+        return None
+    try:
+        found = [
+            subprocess.run(
+                ["pkg-config", kind, "libnghttp2"], check=True, capture_output=True, text=True
+            ).stdout.split()
+            for kind in ("--cflags", "--libs")
+        ]
+    except (OSError, subprocess.CalledProcessError) as error:
+        if wanted == "auto":
+            print("nghttp2 was not found: building without the native transport")
+            return None
+        raise SystemExit(
+            "TAI_GRPC_NATIVE=yes, and pkg-config finds no libnghttp2: install libnghttp2-dev (Debian) or "
+            "nghttp2-devel (Fedora), with pkg-config"
+        ) from error
+    return found[0], found[1]
+
+
 def extensions() -> list[Extension]:
     """One extension for each _ext/FOLDER/NAME.pyx, declared by src/tai_grpc/_ext/FOLDER/NAME.pxd."""
-    return [
-        Extension(
-            f"tai_grpc._ext.{source.parent.name}.{source.stem}",
-            [source.as_posix()],
-            extra_compile_args=[*OPTIMIZE, "-Wno-unreachable-code"],
-            extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
+    native = nghttp2()
+    made = []
+    for source in sorted(Path("_ext").glob("*/*.pyx")):
+        compile_args = [*OPTIMIZE, "-Wno-unreachable-code"]
+        link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+        if source.parent.name in NATIVE_ROOMS:
+            if native is None:
+                continue
+            compile_args += native[0]
+            link_args += native[1]
+        made.append(
+            Extension(
+                f"tai_grpc._ext.{source.parent.name}.{source.stem}",
+                [source.as_posix()],
+                extra_compile_args=compile_args,
+                extra_link_args=link_args,
+            )
         )
-        for source in sorted(Path("_ext").glob("*/*.pyx"))
-    ]
+    return made
 
 
 def generate_protos() -> None:
@@ -74,6 +121,18 @@ class BuildExt(build_ext):
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        native = [each for each in self.extensions if each.name.split(".")[2] in NATIVE_ROOMS]
+        if native:
+            macros = [
+                (f"TAI_HAVE_{name.removeprefix('stream_').upper()}", "1")
+                for name in LIMITS_OF_SOME
+                if self.compiler.has_function(f"nghttp2_option_set_{name}", libraries=["nghttp2"])
+            ]
+            for extension in native:
+                extension.define_macros += macros
+        super().build_extensions()
 
 
 os.chdir(ROOT)

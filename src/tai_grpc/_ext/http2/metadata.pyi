@@ -1,0 +1,5 @@
+from typing import NamedTuple
+
+class Metadatum(NamedTuple):
+    key: str
+    value: str | bytes
