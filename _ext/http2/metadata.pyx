@@ -1,14 +1,14 @@
 # cython: language_level=3, freethreading_compatible=True
 """Metadata as Python has them, to and from the fields of header blocks.
 
-Keys are lower-case letters, digits, `_`, `-` and `.`; those that end in -bin have bytes as values, which go as
-base64 without padding, all others printable ASCII (PROTOCOL-HTTP2.md).
+Keys are lower-case letters, digits, `_`, `-` and `.`; those that end in -bin have bytes as values, which go
+as base64 without padding, all others printable ASCII (PROTOCOL-HTTP2.md).
 """
 
 from typing import NamedTuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
+from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.string cimport memchr, memcmp
 
 from tai_grpc._ext.http2.buffers cimport (
@@ -139,11 +139,12 @@ cdef bytes _text(object key, object value):
     elif isinstance(value, bytes):
         encoded = value
     else:
-        raise TypeError(f"metadata {key!r}: a value is a str, or bytes for a -bin key: not {type(value).__name__}")
+        kind = type(value).__name__
+        raise TypeError(f"metadata {key!r}: a value is a str, or bytes for a -bin key: not {kind}")
     for octet in encoded:
         if not 0x20 <= octet <= 0x7E:
             raise ValueError(
-                f"metadata was invalid: the value of {key!r} is not printable ASCII; use a key that ends in -bin"
+                f"metadata was invalid: the value of {key!r} is not printable ASCII: name it with -bin"
             )
     return encoded.strip(b" ")
 

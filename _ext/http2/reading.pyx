@@ -5,22 +5,21 @@ Fields are counted and measured here, before anybody makes an object of them: th
 dropped, and a block far beyond them costs its sender the connection. A message's length is judged before a
 byte of memory is taken for it, and memory is taken as its bytes arrive, never because its prefix says so.
 
-A stream's window: the bytes of messages that wait to be read are withheld from the peer until they were, so a
-stream holds at most its window and one message more. While none waits, the bytes of the message under way are
+A stream's window: the bytes of messages that wait to be read are withheld from the peer until they were, so
+a stream holds at most its window and one message more. While none waits, the bytes of the message under way are
 given back at once, or one larger than the window could never arrive.
 """
 
 from libc.stdint cimport int64_t, uint32_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
 from tai_grpc._ext.http2.buffers cimport (
     Cursor, buffer_append, buffer_append_field, buffer_free, buffer_reserve, cursor_left, cursor_on, read_bytes,
     read_u8, read_u32_big_endian,
 )
 from tai_grpc._ext.http2.events cimport event_push
-from tai_grpc._ext.http2.fields cimport accepted_of, decimal_of, encoding_of, is_grpc, timeout_of
+from tai_grpc._ext.http2.fields cimport accepted_of, decimal_of, decimal_text, encoding_of, is_grpc, timeout_of
 from tai_grpc._ext.http2.nghttp2 cimport (
     NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, nghttp2_session_consume_stream, nghttp2_submit_rst_stream,
 )
@@ -48,7 +47,8 @@ cdef inline bint _is(const char *name, size_t size, const char *known, size_t kn
 
 
 cdef int read_header(
-    StreamState *stream, bint trailers, const char *name, size_t name_size, const char *value, size_t value_size
+    StreamState *stream, bint trailers,
+    const char *name, size_t name_size, const char *value, size_t value_size,
 ) noexcept nogil:
     cdef SessionState *session = stream.session
     cdef int known
@@ -188,22 +188,27 @@ cdef bint _read_prefix(StreamState *stream, Cursor *cursor) noexcept nogil:
 
 
 cdef void _fail_too_large(StreamState *stream, uint32_t length) noexcept nogil:
-    cdef long long limit = stream.session.settings.max_message_bytes
-    cdef char *text = <char *>malloc(96)
+    cdef const char *said = b"the message received is larger than the limit: "
+    cdef const char *than = b" bytes, at most "
+    cdef char *text = <char *>malloc(128)
+    cdef char *at = text
     if text is NULL:
-        stream_fail(stream, RESOURCE_EXHAUSTED, b"the message is larger than the limit", False)
+        stream_fail(stream, RESOURCE_EXHAUSTED, b"the message received is larger than the limit", False)
         return
-    snprintf(
-        text, 96, b"the message received is larger than the limit (%llu vs. %lld bytes)",
-        <unsigned long long>length, limit,
-    )
+    memcpy(at, said, strlen(said))
+    at += strlen(said)
+    at += decimal_text(length, at)
+    memcpy(at, than, strlen(than))
+    at += strlen(than)
+    at += decimal_text(stream.session.settings.max_message_bytes, at)
+    at[0] = 0
     stream_fail(stream, RESOURCE_EXHAUSTED, text, True)
 
 
 cdef bint _read_message(StreamState *stream, Cursor *cursor) noexcept nogil:
     """Read what there is of the message under way; False when more of it is to come."""
     cdef size_t size = <size_t>stream.partial_size
-    cdef size_t there
+    cdef size_t there, more
     cdef const char *data = NULL
     cdef Event *event
     if stream.partial.size == 0 and cursor_left(cursor) >= size:
@@ -217,7 +222,8 @@ cdef bint _read_message(StreamState *stream, Cursor *cursor) noexcept nogil:
     there = min(cursor_left(cursor), size - stream.partial.size)
     read_bytes(cursor, there, &data)
     if stream.partial.capacity - stream.partial.size < there:
-        if buffer_reserve(&stream.partial, min(size - stream.partial.size, max(<size_t>FIRST_BYTES, there))) != 0:
+        more = min(size - stream.partial.size, max(<size_t>FIRST_BYTES, there))
+        if buffer_reserve(&stream.partial, more) != 0:
             stream_fail(stream, RESOURCE_EXHAUSTED, b"out of memory", False)
             return False
     buffer_append(&stream.partial, data, there)

@@ -1,8 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True
 """A gRPC connection without IO: nghttp2 below, what gRPC adds in reading.pyx and writing.pyx, events above.
 
-Everything here runs without the GIL and without asyncio: the asyncio shells, the blocking client and the load
-engine have the same session. nghttp2's functions are never called from within its callbacks but for those that
+Everything here runs without the GIL and without asyncio: the asyncio shells, the blocking client and the
+load engine have the same session. nghttp2's functions are never called from within its callbacks but for those that
 it allows there, the submit functions.
 
 What a peer can make grow is bounded here: header fields and bytes (reading.pyx), streams (nghttp2 refuses
@@ -26,8 +26,8 @@ from tai_grpc._ext.http2.reading cimport (
 )
 from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_HTTP_STATUS, BY_PROTOCOL, BY_RESET, BY_STATUS, CLIENT, CLOSED, DEFAULT_WINDOW, DRAINED,
-    GOAWAY, GOAWAY_SENT, HALF_CLOSED, NOTICE_SENT, NOT_DRAINING, OTHER, PONG, REQUEST, RESPONSE, SERVED, SERVER,
-    SETTINGS, UNPROCESSED, UNSENT,
+    GOAWAY, GOAWAY_SENT, HALF_CLOSED, NOTICE_SENT, NOT_DRAINING, OTHER, PONG, REQUEST, RESPONSE, SERVED,
+    SERVER, SETTINGS, UNPROCESSED, UNSENT,
     Event, SessionSettings, SessionState, StreamState,
 )
 from tai_grpc._ext.http2.writing cimport (
@@ -393,9 +393,9 @@ cdef int _on_header(
     cdef bint trailers
     if stream is NULL or stream.deaf:
         return 0
-    trailers = stream.answered if session.settings.role == CLIENT else frame.headers.cat != NGHTTP2_HCAT_REQUEST
-    if trailers and session.settings.role == SERVER:
+    if session.settings.role == SERVER and frame.headers.cat != NGHTTP2_HCAT_REQUEST:
         return 0  # gRPC's requests have no trailers
+    trailers = stream.answered
     if read_header(
         stream, trailers, <const char *>name, name_size, <const char *>value, value_size
     ) != 0:
@@ -549,7 +549,8 @@ cdef inline void _reset_locally(StreamState *stream) noexcept nogil:
 
 
 cdef int _on_data(
-    nghttp2_session *http2, uint8_t _flags, int32_t stream_id, const uint8_t *data, size_t size, void *user_data
+    nghttp2_session *http2, uint8_t _flags, int32_t stream_id, const uint8_t *data, size_t size,
+    void *user_data,
 ) noexcept nogil:
     cdef SessionState *session = <SessionState *>user_data
     cdef StreamState *stream

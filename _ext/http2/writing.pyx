@@ -11,14 +11,14 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, strlen
 
 from tai_grpc._ext.http2.buffers cimport (
-    Buffer, Cursor, Field, buffer_append, buffer_append_field, buffer_free, buffer_reserve, cursor_left,
+    Buffer, Cursor, Field, buffer_append, buffer_append_field, buffer_free, buffer_reserve,
     cursor_on, read_field,
 )
 from tai_grpc._ext.http2.events cimport event_push, stream_new, stream_unlink
 from tai_grpc._ext.http2.fields cimport decimal_text, percent_append, timeout_text
 from tai_grpc._ext.http2.nghttp2 cimport *
 from tai_grpc._ext.http2.state cimport (
-    CLIENT, GZIP, IDENTITY, LOW_WATER, SERVER, WRITABLE,
+    IDENTITY, LOW_WATER, SERVER, WRITABLE,
     Chunk, SessionState, StreamState,
 )
 
@@ -182,7 +182,9 @@ cdef int write_status(
         return -1
     stream.finished = True
     stream.deaf = True
-    if buffer_append_field(&stream.status_fields, b"grpc-status", 11, code, decimal_text(status, code)) != 0:
+    if (
+        buffer_append_field(&stream.status_fields, b"grpc-status", 11, code, decimal_text(status, code)) != 0
+    ):
         return -1
     if message_size != 0:
         encoded.data = NULL

@@ -1,7 +1,7 @@
 """What both ends of an asyncio connection have: an `asyncio.Protocol` around one session. See connection.pyx.
 
-A subclass gives `dispatch` (an event), `opened` and `gone`. It calls the session's functions as it likes, then
-`want_flush`: what is to be sent goes out in one write at the end of the loop's turn, or at the end of
+A subclass gives `dispatch` (an event), `opened` and `gone`. It calls the session's functions as it likes,
+then `want_flush`: what is to be sent goes out in one write at the end of the loop's turn, or at the end of
 `data_received` when that is under way.
 """
 

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t
 
 from tai_grpc._ext.http2.state cimport Event, SessionState, StreamState
 
-# The new event, to be filled; it keeps `stream` until it is retired. NULL: no memory; the session is over then.
+# The new event, to be filled; it keeps `stream` until it is retired. NULL: no memory, the session is over.
 cdef Event *event_push(SessionState *session, int kind, StreamState *stream) noexcept nogil
 # The next one, which lasts until the next call; retires the one before.
 cdef Event *event_next(SessionState *session) noexcept nogil

@@ -16,7 +16,8 @@ cdef int accepted_of(const char *value, size_t size) noexcept nogil  # bits 1 <<
 cdef bint is_grpc(const char *content_type, size_t size) noexcept nogil
 cdef int percent_append(Buffer *buffer, const char *text, size_t size) noexcept nogil  # -1: no memory
 cdef int percent_decode(Buffer *buffer, const char *text, size_t size) noexcept nogil  # -1: no memory
-cdef int base64_append(Buffer *buffer, const char *data, size_t size) noexcept nogil  # unpadded; -1: no memory
+# Without padding. -1: no memory.
+cdef int base64_append(Buffer *buffer, const char *data, size_t size) noexcept nogil
 # Padded or not. -1: it is not base64, or no memory.
 cdef int base64_decode(Buffer *buffer, const char *text, size_t size) noexcept nogil
 # The gRPC status that stands for an HTTP status without grpc-status, and for an HTTP/2 error code.

@@ -192,7 +192,8 @@ cdef extern from *:
     #ifndef TAI_HAVE_MAX_CONTINUATIONS
     #define tai_option_max_continuations(option, count) ((void)0)
     #else
-    #define tai_option_max_continuations(option, count) nghttp2_option_set_max_continuations((option), (count))
+    #define tai_option_max_continuations(option, count) \
+        nghttp2_option_set_max_continuations((option), (count))
     #endif
     #ifndef TAI_HAVE_GLITCH_RATE_LIMIT
     #define tai_option_glitch_rate(option, burst, rate) ((void)0)

@@ -22,7 +22,8 @@ cdef enum EventKind:
     RESPONSE = 2  # client: its initial metadata are here; not with a Trailers-Only answer
     MESSAGE = 3  # data, size; flag: compressed. Answer with `stream_message_read` when it was taken on
     HALF_CLOSED = 4  # server: no message follows
-    FAILED = 5  # server: the peer broke the protocol or a limit: code, data (a text). Nothing follows but CLOSED
+    # Server: the peer broke the protocol or a limit: code, data (a text). Nothing follows but CLOSED.
+    FAILED = 5
     WRITABLE = 6  # what is queued has gone below LOW_WATER, after `stream.wants_writable` was set
     CLOSED = 7  # server: the stream is gone; code is HTTP/2's, 0 when both sides had ended
     ENDED = 8  # client: the call's status: code, data (grpc-message, percent-encoded), why, number
