@@ -6,8 +6,8 @@ dropped, and a block far beyond them costs its sender the connection. A message'
 byte of memory is taken for it, and memory is taken as its bytes arrive, never because its prefix says so.
 
 A stream's window: the bytes of messages that wait to be read are withheld from the peer until they were, so
-a stream holds at most its window and one message more. While none waits, the bytes of the message under way are
-given back at once, or one larger than the window could never arrive.
+a stream holds at most its window and one message more. While none waits, the bytes of the message under way
+are given back at once, or one larger than the window could never arrive.
 """
 
 from libc.stdint cimport int64_t, uint32_t
@@ -15,11 +15,13 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 
 from tai_grpc._ext.http2.buffers cimport (
-    Cursor, buffer_append, buffer_append_field, buffer_free, buffer_reserve, cursor_left, cursor_on, read_bytes,
-    read_u8, read_u32_big_endian,
+    Cursor, buffer_append, buffer_append_field, buffer_free, buffer_reserve, cursor_left, cursor_on,
+    read_bytes, read_u8, read_u32_big_endian,
 )
 from tai_grpc._ext.http2.events cimport event_push
-from tai_grpc._ext.http2.fields cimport accepted_of, decimal_of, decimal_text, encoding_of, is_grpc, timeout_of
+from tai_grpc._ext.http2.fields cimport (
+    accepted_of, decimal_of, decimal_text, encoding_of, is_grpc, timeout_of,
+)
 from tai_grpc._ext.http2.nghttp2 cimport (
     NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, nghttp2_session_consume_stream, nghttp2_submit_rst_stream,
 )

@@ -2,8 +2,8 @@
 """A gRPC connection without IO: nghttp2 below, what gRPC adds in reading.pyx and writing.pyx, events above.
 
 Everything here runs without the GIL and without asyncio: the asyncio shells, the blocking client and the
-load engine have the same session. nghttp2's functions are never called from within its callbacks but for those that
-it allows there, the submit functions.
+load engine have the same session. nghttp2's functions are never called from within its callbacks but for
+those that it allows there, the submit functions.
 
 What a peer can make grow is bounded here: header fields and bytes (reading.pyx), streams (nghttp2 refuses
 those beyond SETTINGS_MAX_CONCURRENT_STREAMS), answers that it does not read (`max_queued_frames`), resets by

@@ -178,25 +178,23 @@ cdef int write_status(
 ) noexcept nogil:
     cdef char[20] code
     cdef Buffer encoded
+    cdef Buffer *fields = &stream.status_fields
+    cdef int result
     if stream.finished or stream.reset or stream.closed:
         return -1
     stream.finished = True
     stream.deaf = True
-    if (
-        buffer_append_field(&stream.status_fields, b"grpc-status", 11, code, decimal_text(status, code)) != 0
-    ):
-        return -1
-    if message_size != 0:
+    result = buffer_append_field(fields, b"grpc-status", 11, code, decimal_text(status, code))
+    if message_size != 0 and result == 0:
         encoded.data = NULL
         encoded.size = encoded.capacity = 0
-        if (
-            percent_append(&encoded, message, message_size) != 0
-            or buffer_append_field(&stream.status_fields, b"grpc-message", 12, encoded.data, encoded.size) != 0
-        ):
-            buffer_free(&encoded)
-            return -1
+        result = percent_append(&encoded, message, message_size)
+        if result == 0:
+            result = buffer_append_field(fields, b"grpc-message", 12, encoded.data, encoded.size)
         buffer_free(&encoded)
-    if trailers is not NULL and buffer_append(&stream.status_fields, trailers.data, trailers.size) != 0:
+    if result != 0:
+        return -1
+    if trailers is not NULL and buffer_append(fields, trailers.data, trailers.size) != 0:
         return -1
     if not stream.headers_sent:
         return _write_trailers_only(stream, 200)
