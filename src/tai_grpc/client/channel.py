@@ -11,8 +11,8 @@ from grpc import CallCredentials, Compression, StatusCode, aio
 from tai_grpc.client.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from tai_grpc.client.endpoints import Connect, Endpoints
 from tai_grpc.client.invocation import Invocation, StreamInvocation, UnaryInvocation, as_async
-from tai_grpc.client.layers import pipeline
-from tai_grpc.client.stats import ClientStats, Meter
+from tai_grpc.client.layers import Layers, run
+from tai_grpc.client.stats import ClientStats
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import TaiGrpcError
 from tai_grpc.transport.base import CallOptions, Reply
@@ -37,8 +37,7 @@ class ResilientChannel:
 
     def __init__(self, config: GrpcClientConfig, connect: Connect = GrpcioTransport) -> None:
         self.endpoints = Endpoints(config, connect)
-        self.meter = Meter()
-        self._handle = pipeline(config, self.endpoints, self.meter)
+        self.layers = Layers(config, self.endpoints)
         self._in_flight: set[asyncio.Task[Reply]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -90,14 +89,14 @@ class ResilientChannel:
 
     def stats(self) -> ClientStats:
         """Return what has been counted since the channel was made."""
-        meter = self.meter
-        latency = meter.latency
+        layers = self.layers
+        latency = layers.latency
         return ClientStats(
-            calls=meter.calls,
-            failed=meter.failed,
-            cancelled=meter.cancelled,
-            attempts=meter.attempts,
-            retries=meter.retries,
+            calls=layers.calls,
+            failed=layers.failed,
+            cancelled=layers.cancelled,
+            attempts=layers.attempts,
+            retries=layers.retries,
             p50_us=latency.percentile(50.0),
             p99_us=latency.percentile(99.0),
             p999_us=latency.percentile(99.9),
@@ -106,7 +105,7 @@ class ResilientChannel:
 
     async def _run(self, call: Invocation) -> Reply:
         try:
-            return await self._handle(call)
+            return await run(call, self.layers, self.endpoints)
         except asyncio.CancelledError:
             # `close` cancels each task once; whoever else cancels it wants to see that.
             task = asyncio.current_task()

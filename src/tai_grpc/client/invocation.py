@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any
 
 from grpc import StatusCode
 
+from tai_grpc._ext.primitives.outbound import OutboundCall
 from tai_grpc.status import CallError
 from tai_grpc.transport.base import CallOptions, ClientTransport, Reply, StreamAttempt
 
@@ -18,41 +18,15 @@ def _ignore() -> None:
     """Stand in for `Invocation.proven` until there is an attempt."""
 
 
-class Invocation(ABC):
-    """One call. `options.timeout` is what the caller asked for; what is left of it goes with each attempt.
+class Invocation(OutboundCall):
+    """One call. `options.timeout` is what the caller asked for; what is left of it goes with each attempt."""
 
-    `long_lived`: the responses are a stream, which may be a watch without an end.
-    """
-
-    __slots__ = (
-        "attempts",
-        "committed",
-        "deadline",
-        "endpoint",
-        "failed_at",
-        "long_lived",
-        "metadata",
-        "method",
-        "options",
-        "proven",
-    )
+    __slots__ = ("options", "proven")
 
     def __init__(self, method: str, options: CallOptions, *, long_lived: bool) -> None:
-        self.method = method
+        super().__init__(method, options.timeout, options.metadata, long_lived=long_lived)
         self.options = options
-        self.long_lived = long_lived
-        self.metadata = options.metadata
-        """What each attempt carries; layers add to it."""
-        self.deadline: float | None = None
-        """A reading of `time.monotonic()`; None: no limit."""
-        self.endpoint = ""
-        """Where the last attempt went; "" when every breaker refused it."""
-        self.attempts = 0
-        self.failed_at: frozenset[str] = frozenset()
-        """Where attempts of this call have failed; the next one avoids them."""
-        self.committed = False
-        """The call is bound to its attempt: there is no other one after it."""
-        self.proven: Callable[[], None] = _ignore
+        self.proven: Callable[[], object] = _ignore
         """To be called, once or more, when the endpoint has answered and the attempt goes on."""
 
     def error(self, reply: Reply) -> CallError:
@@ -66,10 +40,6 @@ class Invocation(ABC):
             initial_metadata=reply.initial_metadata,
             trailing_metadata=reply.trailing_metadata,
         )
-
-    @abstractmethod
-    async def perform(self, transport: ClientTransport, options: CallOptions) -> Reply:
-        """Make one attempt, to its end."""
 
 
 class UnaryInvocation(Invocation):
@@ -86,6 +56,7 @@ class UnaryInvocation(Invocation):
         self.request = request
 
     async def perform(self, transport: ClientTransport, options: CallOptions) -> Reply:
+        """Make one attempt, to its end."""
         reply = await transport.unary(self.method, self.request, options)
         self.committed = bool(reply.initial_metadata)
         return reply
@@ -118,6 +89,7 @@ class StreamInvocation(Invocation):
         self._failure: Exception | None = None
 
     async def perform(self, transport: ClientTransport, options: CallOptions) -> Reply:
+        """Make one attempt, to its end."""
         attempt = transport.stream(self.method, self.request, options)
         pump: asyncio.Task[None] | None = None
         try:
@@ -167,3 +139,6 @@ async def as_async(
     else:
         for request in requests:
             yield serialize(request)
+
+
+AnyInvocation = UnaryInvocation | StreamInvocation

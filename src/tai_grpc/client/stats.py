@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tai_grpc.resilience import EndpointStats, LatencyHistogram
+from tai_grpc.resilience import EndpointStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,3 @@ class ClientStats:
     p99_us: int
     p999_us: int
     endpoints: tuple[EndpointStats, ...]
-
-
-class Meter:
-    """Where the layers count. `latency` holds microseconds."""
-
-    __slots__ = ("attempts", "calls", "cancelled", "failed", "latency", "retries")
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.failed = 0
-        self.cancelled = 0
-        self.attempts = 0
-        self.retries = 0
-        self.latency = LatencyHistogram()

@@ -80,19 +80,19 @@ class TraceContext:
         )
 
 
-_current: Final[ContextVar[TraceContext | None]] = ContextVar("tai_grpc_trace", default=None)
+CURRENT_TRACE: Final[ContextVar[TraceContext | None]] = ContextVar("tai_grpc_trace", default=None)
 
 
 def current_trace() -> TraceContext | None:
     """Return the context of the call being served, None outside of one."""
-    return _current.get()
+    return CURRENT_TRACE.get()
 
 
 @contextmanager
 def trace_scope(trace: TraceContext | None) -> Iterator[None]:
     """Make `trace` the current one."""
-    token = _current.set(trace)
+    token = CURRENT_TRACE.set(trace)
     try:
         yield
     finally:
-        _current.reset(token)
+        CURRENT_TRACE.reset(token)

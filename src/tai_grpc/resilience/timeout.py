@@ -15,23 +15,25 @@ from typing import Final
 from tai_grpc.config import MAX_SECONDS, TimeoutConfig, check_float
 from tai_grpc.errors import DeadlineError
 
-_deadline: Final[ContextVar[float | None]] = ContextVar("tai_grpc_deadline", default=None)
+CURRENT_DEADLINE: Final[ContextVar[float | None]] = ContextVar("tai_grpc_deadline", default=None)
 
 
 def current_deadline() -> float | None:
     """Return the deadline of the handler that is running, None outside of one or when it has none."""
-    return _deadline.get()
+    return CURRENT_DEADLINE.get()
 
 
 @contextmanager
 def deadline_scope(deadline: float | None) -> Iterator[None]:
     """Make `deadline` the current one; an earlier one that holds already stays."""
-    outer = _deadline.get()
-    token = _deadline.set(outer if deadline is None else deadline if outer is None else min(outer, deadline))
+    outer = CURRENT_DEADLINE.get()
+    token = CURRENT_DEADLINE.set(
+        outer if deadline is None else deadline if outer is None else min(outer, deadline)
+    )
     try:
         yield
     finally:
-        _deadline.reset(token)
+        CURRENT_DEADLINE.reset(token)
 
 
 def effective_timeout(timeout: float | None, config: TimeoutConfig) -> float:
@@ -52,7 +54,7 @@ def within_current(timeout: float) -> float:
     Raises:
         DeadlineError: it has none left.
     """
-    deadline = _deadline.get()
+    deadline = CURRENT_DEADLINE.get()
     if deadline is None:
         return timeout
     left = deadline - time.monotonic()
