@@ -59,13 +59,13 @@ cdef class Connection:
     def eof_received(self):
         return None  # close the transport
 
-    def connection_lost(self, error):
+    def connection_lost(self, exc):
         self.ended = True
         self.transport = None
         self._stop_stall_timer()
         session_lost(self.session)
         self.drain_events()
-        self.gone(error)
+        self.gone(exc)
 
     def pause_writing(self):
         self.paused = True

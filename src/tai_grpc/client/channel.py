@@ -10,7 +10,7 @@ from grpc import CallCredentials, Compression, StatusCode, aio
 
 from tai_grpc.client.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from tai_grpc.client.endpoints import Connect, Endpoints
-from tai_grpc.client.invocation import Invocation, StreamInvocation, UnaryInvocation, as_async
+from tai_grpc.client.invocation import AnyInvocation, StreamInvocation, UnaryInvocation, as_async
 from tai_grpc.client.layers import Layers, run
 from tai_grpc.client.stats import ClientStats
 from tai_grpc.config import GrpcClientConfig
@@ -68,7 +68,7 @@ class ResilientChannel:
             await asyncio.wait(rest)
         await self.endpoints.close()
 
-    def start(self, call: Invocation) -> asyncio.Task[Reply]:
+    def start(self, call: AnyInvocation) -> asyncio.Task[Reply]:
         """Send a call on its way.
 
         Raises:
@@ -103,7 +103,7 @@ class ResilientChannel:
             endpoints=tuple(self.endpoints.stats()),
         )
 
-    async def _run(self, call: Invocation) -> Reply:
+    async def _run(self, call: AnyInvocation) -> Reply:
         try:
             return await run(call, self.layers, self.endpoints)
         except asyncio.CancelledError:

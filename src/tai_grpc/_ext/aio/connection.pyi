@@ -1,5 +1,8 @@
 import asyncio
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class Connection(asyncio.Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...

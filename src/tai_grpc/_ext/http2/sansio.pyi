@@ -1,12 +1,13 @@
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from typing_extensions import disjoint_base
 
 _Metadata = Iterable[tuple[str, str | bytes]]
 
+@disjoint_base
 class Session:
-    def __init__(
-        self, role: Literal["client", "server"], *, auto_read: bool = True, **limits: int
-    ) -> None: ...
+    def __new__(cls, role: Literal["client", "server"], *, auto_read: bool = True, **limits: int) -> Self: ...
     def receive_data(self, data: bytes) -> bool: ...
     def events_received(self) -> list[tuple[Any, ...]]: ...
     def data_to_send(self, at_most: int = ...) -> bytes: ...

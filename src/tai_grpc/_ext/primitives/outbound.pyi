@@ -1,5 +1,8 @@
+from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any
+
+from typing_extensions import disjoint_base
 
 from tai_grpc._ext.primitives.balancer import Endpoint, LoadBalancer
 from tai_grpc._ext.primitives.histogram import LatencyHistogram
@@ -8,6 +11,7 @@ from tai_grpc.config import GrpcClientConfig
 
 _Metadata = tuple[tuple[str, str | bytes], ...]
 
+@disjoint_base
 class OutboundCall:
     metadata: _Metadata
     committed: bool
@@ -29,10 +33,13 @@ class OutboundCall:
     @property
     def answered(self) -> bool: ...
     @property
+    def deadline_ns(self) -> int: ...
+    @property
     def deadline(self) -> float | None: ...
     def time_left(self) -> float | None: ...
     def sent_metadata(self) -> _Metadata: ...
 
+@disjoint_base
 class Outbound:
     retries: int
     def __init__(
@@ -57,6 +64,7 @@ class Outbound:
     @property
     def attempts(self) -> int: ...
     def begin(self, call: OutboundCall) -> int: ...
+    def pick_elsewhere(self, avoid: Collection[str]) -> Endpoint: ...
     def attempt(self, call: OutboundCall) -> Endpoint: ...
     def proven(self, call: OutboundCall) -> int: ...
     def release(self, call: OutboundCall, success: bool | None) -> int: ...
