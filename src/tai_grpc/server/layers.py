@@ -10,16 +10,16 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import grpc
 
 from tai_grpc.config import GrpcServerConfig
-from tai_grpc.observability.tracing import TraceContext, trace_scope
-from tai_grpc.resilience.timeout import deadline_scope
+from tai_grpc.observability.tracing import CURRENT_TRACE, TraceContext
+from tai_grpc.resilience.timeout import CURRENT_DEADLINE
 from tai_grpc.server.threads import in_thread, iterate_in_thread
 from tai_grpc.status import StatusCode
 
@@ -38,8 +38,7 @@ _SERVER_FAULTS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call on its way in. `method` is "pkg.Service/Method"; `streams` when its answer is a stream."""
 
     method: str
@@ -47,7 +46,10 @@ class Call:
     streams: bool
 
 
-Layer = Callable[[Call], AbstractAsyncContextManager[None]]
+Proceed = Callable[[], Awaitable[Any]]
+"""What is further in: the next layer, or at last the handler."""
+
+Layer = Callable[[Call, Proceed], Awaitable[Any]]
 
 
 def server_layers(config: GrpcServerConfig) -> Sequence[Layer]:
@@ -55,8 +57,7 @@ def server_layers(config: GrpcServerConfig) -> Sequence[Layer]:
     return (traced, deadline(config.max_timeout, config.max_stream_timeout))
 
 
-@asynccontextmanager
-async def traced(call: Call) -> AsyncIterator[None]:
+async def traced(call: Call, proceed: Proceed) -> Any:
     """Take up the caller's trace, or start one, and log how the call went, once.
 
     A handler's unforeseen exception is logged with its traceback and answered with UNKNOWN; its text stays
@@ -65,39 +66,41 @@ async def traced(call: Call) -> AsyncIterator[None]:
     parent = TraceContext.from_metadata(call.context.invocation_metadata() or ())
     trace = parent.child() if parent else TraceContext.new()
     begun = time.monotonic()
+    # Each call has a context of its own, which ends with it: nothing is to be put back.
+    CURRENT_TRACE.set(trace)
+    try:
+        response = await proceed()
+    except asyncio.CancelledError:
+        _note(call, begun, logging.DEBUG, StatusCode.CANCELLED)
+        raise
+    except (grpc.aio.AbortError, grpc.aio.BaseError):
+        code = _code(call.context)
+        _note(call, begun, logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
+        raise
+    except Exception as error:
+        code = _code(call.context)
+        if code is not StatusCode.OK:
+            # As generated code does where a method is not implemented: it says so, then raises.
+            _note(call, begun, logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
+            await call.context.abort(code, call.context.details() or str(error))
+        _note(call, begun, logging.ERROR, StatusCode.UNKNOWN, error)
+        await call.context.abort(
+            StatusCode.UNKNOWN, f"the handler failed; the server's log has trace_id={trace.trace_id}"
+        )
+    if _log.isEnabledFor(logging.DEBUG):
+        _note(call, begun, logging.DEBUG, _code(call.context))
+    return response
 
-    def log(level: int, code: StatusCode, error: BaseException | None = None) -> None:
-        if _log.isEnabledFor(level):
-            fields = {
-                "method": call.method,
-                "code": code.name,
-                "duration_ms": round((time.monotonic() - begun) * 1e3, 3),
-                "peer": call.context.peer(),
-            }
-            _log.log(level, "%s answered %s", call.method, code.name, extra=fields, exc_info=error)
 
-    with trace_scope(trace):
-        try:
-            yield
-        except asyncio.CancelledError:
-            log(logging.DEBUG, StatusCode.CANCELLED)
-            raise
-        except (grpc.aio.AbortError, grpc.aio.BaseError):
-            code = _code(call.context)
-            log(logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
-            raise
-        except Exception as error:
-            code = _code(call.context)
-            if code is not StatusCode.OK:
-                # As generated code does where a method is not implemented: it says so, then raises.
-                log(logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
-                await call.context.abort(code, call.context.details() or str(error))
-            log(logging.ERROR, StatusCode.UNKNOWN, error)
-            await call.context.abort(
-                StatusCode.UNKNOWN, f"the handler failed; the server's log has trace_id={trace.trace_id}"
-            )
-        else:
-            log(logging.DEBUG, _code(call.context))
+def _note(call: Call, begun: float, level: int, code: StatusCode, error: BaseException | None = None) -> None:
+    if _log.isEnabledFor(level):
+        fields = {
+            "method": call.method,
+            "code": code.name,
+            "duration_ms": round((time.monotonic() - begun) * 1e3, 3),
+            "peer": call.context.peer(),
+        }
+        _log.log(level, "%s answered %s", call.method, code.name, extra=fields, exc_info=error)
 
 
 def _code(context: Context) -> StatusCode:
@@ -111,18 +114,16 @@ def _code(context: Context) -> StatusCode:
 def deadline(max_timeout: float, max_stream_timeout: float | None) -> Layer:
     """Cut each call's time to the server's maximum, and cancel its handler when that is over."""
 
-    @asynccontextmanager
-    async def layer(call: Call) -> AsyncIterator[None]:
+    async def layer(call: Call, proceed: Proceed) -> Any:
         limit = max_stream_timeout if call.streams else max_timeout
         asked = call.context.time_remaining()
         timeout = min((seconds for seconds in (limit, asked) if seconds is not None), default=None)
         if timeout is None:
-            yield
-            return
+            return await proceed()
+        CURRENT_DEADLINE.set(time.monotonic() + timeout)
         try:
             async with asyncio.timeout(timeout) as scope:
-                with deadline_scope(time.monotonic() + timeout):
-                    yield
+                return await proceed()
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -134,58 +135,63 @@ def deadline(max_timeout: float, max_stream_timeout: float | None) -> Layer:
     return layer
 
 
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+def layered(layers: Sequence[Layer], method: str, handler: Handler) -> Handler:
+    """Return a handler with the layers around it, whichever of the four kinds it is and however written.
+
+    `method` is "pkg.Service/Method".
+    """
+    kind = f"{'stream' if handler.request_streaming else 'unary'}_"
+    kind += "stream" if handler.response_streaming else "unary"
+    behaviour: Callable[..., Any] = getattr(handler, kind)
+    inner = _stream(behaviour) if handler.response_streaming else _unary(behaviour)
+
+    async def around(request: object, context: Context) -> Any:
+        call = Call(method, context, handler.response_streaming)
+        proceed: Proceed = partial(inner, request, context)
+        for layer in inwards:
+            proceed = partial(layer, call, proceed)
+        return await proceed()
+
+    inwards = tuple(reversed(layers))
+    make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
+    return make(around, handler.request_deserializer, handler.response_serializer)
+
+
+def _unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    if inspect.iscoroutinefunction(behaviour):
+        return behaviour
+    return partial(in_thread, behaviour)
+
+
+def _stream(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+    if inspect.iscoroutinefunction(behaviour):
+        return behaviour
+    generate = behaviour if inspect.isasyncgenfunction(behaviour) else partial(iterate_in_thread, behaviour)
+
+    # It writes rather than yields: a generator may be closed from another task, in another context.
+    async def write(request: object, context: Context) -> None:
+        async with aclosing(generate(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    return write
+
+
 class LayerInterceptor(grpc.aio.ServerInterceptor):
-    """Puts the layers around every handler, whichever of the four kinds and however written."""
+    """Puts the layers around every handler of a grpc.aio server."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = layers
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> Handler | None:
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        method = handler_call_details.method.removeprefix("/")
-        kind = f"{'stream' if handler.request_streaming else 'unary'}_"
-        kind += "stream" if handler.response_streaming else "unary"
-        behaviour: Callable[..., Any] = getattr(handler, kind)
-        wrap = self._around_stream if handler.response_streaming else self._around_unary
-        make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make(wrap(method, behaviour), handler.request_deserializer, handler.response_serializer)
-
-    def _around_unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        async def unary(request: object, context: Context) -> object:
-            async with self._entered(Call(method, context, streams=False)):
-                if inspect.iscoroutinefunction(behaviour):
-                    return await behaviour(request, context)
-                return await in_thread(behaviour, request, context)
-
-        return unary
-
-    def _around_stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        # It writes rather than yields: a generator may be closed from another task, where what the layers
-        # put into context variables cannot be taken back.
-        async def stream(request: object, context: Context) -> None:
-            async with self._entered(Call(method, context, streams=True)):
-                if inspect.iscoroutinefunction(behaviour):
-                    await behaviour(request, context)
-                    return
-                if inspect.isasyncgenfunction(behaviour):
-                    responses = behaviour(request, context)
-                else:
-                    responses = iterate_in_thread(behaviour, request, context)
-                async with aclosing(responses):
-                    async for response in responses:
-                        await context.write(response)
-
-        return stream
-
-    @asynccontextmanager
-    async def _entered(self, call: Call) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for layer in self._layers:
-                await stack.enter_async_context(layer(call))
-            yield
+        return layered(self._layers, handler_call_details.method.removeprefix("/"), handler)
