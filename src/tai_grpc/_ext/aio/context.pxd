@@ -33,6 +33,7 @@ cdef class ServicerContext(CallStream):
     cdef bint running  # counts among Service.calls
     cdef bint ended  # the handler has, or never will begin
     cdef bint settled  # the status that was sent is the handler's own
+    cdef int64_t deadline_ns  # where the client gave one
     cdef tuple metadata
     cdef object code_given
     cdef str details_given

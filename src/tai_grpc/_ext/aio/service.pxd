@@ -41,6 +41,7 @@ cdef class Service:
     cdef double stall_timeout
     cdef readonly set connections
     cdef readonly int64_t calls  # handlers that run
+    cdef readonly int64_t admitted  # calls that `max_calls` counts: those of a method, from their headers on
     cdef readonly bint draining
     cdef object idle  # a future: nothing is left
 
