@@ -110,8 +110,9 @@ cdef class CallStream:
             self.fail(INTERNAL, str(error))
             self.check()
         if data is None:
-            limit = self.max_receive_bytes
-            self.fail(RESOURCE_EXHAUSTED, f"the message unpacks to more than the limit ({limit} bytes)")
+            self.fail(
+                RESOURCE_EXHAUSTED, f"Received message larger than max (unpacked, {self.max_receive_bytes})"
+            )
             self.check()
         return data
 
@@ -146,9 +147,7 @@ cdef class CallStream:
         cdef bint packed = False
         if 0 <= self.max_send_bytes < PyBytes_GET_SIZE(data):
             size = PyBytes_GET_SIZE(data)
-            self.fail(
-                RESOURCE_EXHAUSTED, f"Sent message larger than max ({size} vs. {self.max_send_bytes} bytes)"
-            )
+            self.fail(RESOURCE_EXHAUSTED, f"Sent message larger than max ({size} vs. {self.max_send_bytes})")
             self.check()
         if self.encoding != IDENTITY:
             if not self.headers_sent:

@@ -55,17 +55,23 @@ cdef int _number(object code) except -1:
 
 cdef tuple _checked(object metadata):
     """As a tuple of pairs, if that is its form."""
+    cdef list pairs = []
     try:
-        pairs = tuple([(key, value) for key, value in metadata])
+        if not isinstance(metadata, dict):
+            for pair in metadata:
+                key, value = pair
+                if not (
+                    isinstance(pair, (tuple, list)) and isinstance(key, str) and isinstance(value, (str, bytes))
+                ):
+                    break
+                pairs.append((key, value))
+            else:
+                return metadata if isinstance(metadata, tuple) else tuple(pairs)
     except (TypeError, ValueError):
-        pairs = None
-    if pairs is None or isinstance(metadata, dict) or not all(
-        [isinstance(key, str) and isinstance(value, (str, bytes)) for key, value in pairs]
-    ):
-        raise TypeError(
-            f"Invalid trailing metadata type, expected Tuple[Tuple[str, Union[str, bytes]]...]: {metadata}"
-        )
-    return metadata if isinstance(metadata, tuple) else pairs
+        pass
+    raise TypeError(
+        f"Invalid trailing metadata type, expected Tuple[Tuple[str, Union[str, bytes]]...]: {metadata}"
+    )
 
 
 cdef class Peer:
@@ -409,9 +415,9 @@ cdef class ServicerContext(CallStream):
             TypeError: a value is not of its key's type.
         """
         cdef Buffer fields
+        self.check()
         if self.headers_sent:
             raise UsageError("Send initial metadata failed: already sent")
-        self.check()
         fields.data = NULL
         fields.size = fields.capacity = 0
         try:

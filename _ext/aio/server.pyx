@@ -28,6 +28,7 @@ from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.aio.context import LIMIT_EXCEEDED, METHOD_NOT_FOUND
 
 cdef enum:
+    UNKNOWN = 2
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
 
@@ -162,7 +163,10 @@ cdef class ServerConnection(Connection):
             path = PyBytes_FromStringAndSize(stream.path.data, stream.path.size)
             method = service.method_of(path)
             if method is None:
-                method = self.resolved(path, stream)
+                try:
+                    method = self.resolved(path, stream)
+                except Exception as error:
+                    return self.refuse(stream, UNKNOWN, f"Unexpected {type(error)}: {error}".encode())
                 if method is None:
                     return self.refuse(stream, UNIMPLEMENTED, _METHOD_NOT_FOUND)
             if 0 <= service.max_calls <= service.admitted:
@@ -180,7 +184,7 @@ cdef class ServerConnection(Connection):
             method, for_good = service.resolve(path.decode("latin-1"), metadata)
         except Exception as error:
             service.report("A generic handler failed", error, path.decode("latin-1"), metadata, self.peer.name())
-            return None
+            raise
         if for_good:
             service.methods[path] = method
         return method

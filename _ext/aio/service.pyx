@@ -19,15 +19,14 @@ cdef inline int64_t _ns(object seconds) except? -2:
 
 cdef class Method:
     """How to serve one method. `behaviour` is a coroutine function or, where it `generates`, an async generator
-    function, of the request (or the iterator of requests) and the context.
+    function, of the request (or the iterator of requests) and the context. Only streams of responses may be
+    generated.
     """
 
     def __cinit__(
         self, str path, object source, object behaviour, object deserialize, object serialize,
         bint request_streams, bint response_streams, bint generates,
     ):
-        if generates and not response_streams:
-            raise TypeError(f"{path}: a single response is returned by a coroutine, not yielded by a generator")
         self.path = path
         self.source = source
         self.behaviour = behaviour

@@ -107,18 +107,16 @@ class Registry:
         return handler if self._wrap is None else self._wrap(path, handler)
 
     def adapted(self, path: str, handler: Handler) -> Method:
-        """Return a handler as a compiled method.
-
-        Raises:
-            TypeError: it is an async generator function where one response is to be returned.
-        """
+        """Return a handler as a compiled method."""
         requests, responses = bool(handler.request_streaming), bool(handler.response_streaming)
         kind = f"{'stream' if requests else 'unary'}_{'stream' if responses else 'unary'}"
         behaviour = getattr(handler, kind)
         if not callable(behaviour):
             raise TypeError(f"{path}: its handler has no {kind} function")
         generates = _is(inspect.isasyncgenfunction, behaviour)
-        if not generates and not _is(inspect.iscoroutinefunction, behaviour):
+        if generates and not responses:
+            behaviour, generates = _misplaced, False
+        elif not generates and not _is(inspect.iscoroutinefunction, behaviour):
             adapt = stream_in_thread if responses else unary_in_thread
             behaviour = adapt(behaviour, self._pool, requests)
         return Method(
@@ -143,6 +141,10 @@ def _bound(
         return await interceptor.intercept_service(continuation, details)
 
     return intercept
+
+
+async def _misplaced(request: object, context: object) -> None:
+    raise TypeError("an async generator cannot be a handler that returns one response: it takes a coroutine")
 
 
 def _is(kind: Callable[[Any], bool], behaviour: Any) -> bool:
