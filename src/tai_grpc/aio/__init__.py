@@ -12,14 +12,14 @@ from grpc.aio import (
 )
 
 from tai_grpc._ext.aio.context import ServicerContext as _NativeContext
-from tai_grpc.aio._credentials import (
+from tai_grpc.aio._server import Server, server
+from tai_grpc.aio._server_credentials import (
     ServerCertificateConfiguration,
     ServerCredentials,
     dynamic_ssl_server_credentials,
     ssl_server_certificate_configuration,
     ssl_server_credentials,
 )
-from tai_grpc.aio._server import Server, server
 
 __all__ = [
     "EOF",

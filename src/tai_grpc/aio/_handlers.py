@@ -37,7 +37,10 @@ class Registry:
     """The methods of a server, as they were registered and as they are served."""
 
     def __init__(
-        self, pool: Executor | None, interceptors: Sequence[grpc.aio.ServerInterceptor], wrap: Wrap | None = None
+        self,
+        pool: Executor | None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        wrap: Wrap | None = None,
     ) -> None:
         self.methods: dict[bytes, Method] = {}
         """By path. Only what was registered by name gets in, so it cannot grow beyond that."""

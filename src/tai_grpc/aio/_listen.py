@@ -62,7 +62,7 @@ def listener(target: str, reuse_port: bool, user_timeout: float | None) -> Liste
     for _ in range(_TRIES if port == 0 and len(addresses) > 1 else 1):
         try:
             return _bound(addresses, reuse_port, user_timeout)
-        except OSError as error:  # noqa: PERF203 - rare, and few
+        except OSError as error:
             failure = error
     raise failure
 

@@ -16,10 +16,10 @@ import grpc
 
 from tai_grpc._ext.aio.server import ServerConnection
 from tai_grpc._ext.aio.service import Service
-from tai_grpc.aio._credentials import ServerCredentials, _DynamicContext, describe_peer
 from tai_grpc.aio._handlers import Registry, Wrap
 from tai_grpc.aio._listen import BACKLOG, Listener, listener
 from tai_grpc.aio._options import ServerOptions, server_options
+from tai_grpc.aio._server_credentials import ServerCredentials, _DynamicContext, describe_peer
 
 _log = logging.getLogger(__name__)
 
@@ -191,7 +191,10 @@ def _abandon(
 def _report_to(loop: asyncio.AbstractEventLoop, context: ssl.SSLContext) -> None:
     if isinstance(context, _DynamicContext):
         context.failed = lambda error: loop.call_exception_handler(
-            {"message": "the certificates could not be renewed; the last ones stay in use", "exception": error}
+            {
+                "message": "the certificates could not be renewed; the last ones stay in use",
+                "exception": error,
+            }
         )
 
 
@@ -270,4 +273,6 @@ def server(
         ConfigError: an option is unknown, or out of its range.
         ValueError: an interceptor is none, or the limit is not positive.
     """
-    return Server(migration_thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression)
+    return Server(
+        migration_thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression
+    )

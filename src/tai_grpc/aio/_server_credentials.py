@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
+from tai_grpc.aio._pem import load_authorities, load_pair
 from tai_grpc.errors import ConfigError
 
-MinimumTls = Literal["1.3", "1.2"]
-
-_VERSIONS: Final = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
+_VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 # Of TLS 1.2, what HTTP/2 allows (RFC 9113, appendix A).
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -26,7 +21,7 @@ Pairs = Sequence[tuple[bytes, bytes]]
 class ServerCertificateConfiguration:
     """Key and certificate chain pairs, and the authorities that clients' certificates must be of, as PEM."""
 
-    private_key_certificate_chain_pairs: Pairs
+    private_key_certificate_chain_pairs: Pairs = field(repr=False)
     root_certificates: bytes | None = None
 
 
@@ -42,7 +37,7 @@ def ssl_server_credentials(
     root_certificates: bytes | None = None,
     require_client_auth: bool = False,
     *,
-    minimum_tls: MinimumTls = "1.3",
+    minimum_version: str = "TLSv1.3",
 ) -> ServerCredentials:
     """Return credentials for `add_secure_port`, of (private key, certificate chain) pairs, all PEM.
 
@@ -53,7 +48,7 @@ def ssl_server_credentials(
             missing.
     """
     certificates = ServerCertificateConfiguration(private_key_certificate_chain_pairs, root_certificates)
-    return ServerCredentials(_context(certificates, require_client_auth, minimum_tls, ssl.SSLContext))
+    return ServerCredentials(_context(certificates, require_client_auth, minimum_version, ssl.SSLContext))
 
 
 def ssl_server_certificate_configuration(
@@ -68,7 +63,7 @@ def dynamic_ssl_server_credentials(
     certificate_configuration_fetcher: Callable[[], ServerCertificateConfiguration | None],
     require_client_authentication: bool = False,
     *,
-    minimum_tls: MinimumTls = "1.3",
+    minimum_version: str = "TLSv1.3",
 ) -> ServerCredentials:
     """Return credentials whose certificates may change: the fetcher is asked at the begin of each handshake.
 
@@ -80,11 +75,11 @@ def dynamic_ssl_server_credentials(
     """
 
     def make(certificates: ServerCertificateConfiguration) -> ssl.SSLContext:
-        return _context(certificates, require_client_authentication, minimum_tls, ssl.SSLContext)
+        return _context(certificates, require_client_authentication, minimum_version, ssl.SSLContext)
 
     first = make(initial_certificate_configuration)
     dynamic = _context(
-        initial_certificate_configuration, require_client_authentication, minimum_tls, _DynamicContext
+        initial_certificate_configuration, require_client_authentication, minimum_version, _DynamicContext
     )
     assert isinstance(dynamic, _DynamicContext)  # noqa: S101
     dynamic.begin(first, certificate_configuration_fetcher, make)
@@ -110,7 +105,7 @@ class _DynamicContext(ssl.SSLContext):
             certificates = self._fetch()
             if certificates is not None:
                 self._current = self._make(certificates)
-        except Exception as error:  # noqa: BLE001 - the user's own code
+        except Exception as error:
             if self.failed is not None:
                 self.failed(error)
         return self._current.wrap_bio(*arguments, **settings)
@@ -119,18 +114,18 @@ class _DynamicContext(ssl.SSLContext):
 def _context(
     certificates: ServerCertificateConfiguration,
     require_client_auth: bool,
-    minimum_tls: str,
+    minimum_version: str,
     kind: type[ssl.SSLContext],
 ) -> ssl.SSLContext:
-    if minimum_tls not in _VERSIONS:
-        raise ConfigError("minimum_tls", minimum_tls, 'one of "1.3", "1.2"')
+    if minimum_version not in _VERSIONS:
+        raise ConfigError("minimum_version", minimum_version, f"one of {', '.join(_VERSIONS)}")
     pairs = list(certificates.private_key_certificate_chain_pairs)
     if not pairs:
         raise ConfigError(
             "private_key_certificate_chain_pairs", pairs, "at least one (private key, certificate chain)"
         )
     context = kind(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[minimum_tls]
+    context.minimum_version = _VERSIONS[minimum_version]
     context.set_ciphers(_CIPHERS)
     context.set_alpn_protocols(["h2"])
     for number, (key, chain) in enumerate(pairs):
@@ -144,48 +139,6 @@ def _context(
             )
         context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
-    """Trust the authorities of a PEM text."""
-    try:
-        context.load_verify_locations(cadata=pem.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
-        raise ConfigError("root_certificates", "...", f"certificates as PEM ({error})") from None
-
-
-def load_pair(context: ssl.SSLContext, key: bytes, chain: bytes, name: str) -> None:
-    """Use a private key and its certificate chain, both PEM. The key is named in no error and in no file that
-    outlives this call.
-    """
-    try:
-        with _as_file(chain + b"\n" + key) as path:
-            # A passphrase is never asked for at the terminal.
-            context.load_cert_chain(path, password=b"")
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(
-            name, "...", f"an unencrypted private key and the certificate chain of it, as PEM ({error})"
-        ) from None
-
-
-@contextmanager
-def _as_file(data: bytes) -> Iterator[str]:
-    """A path under which data can be read: OpenSSL takes keys from files alone. In memory where the system can."""
-    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
-        descriptor = os.memfd_create("tai-grpc", os.MFD_CLOEXEC)
-        path = f"/proc/self/fd/{descriptor}"
-        try:
-            with open(descriptor, "wb", closefd=False) as file:  # noqa: PTH123 - a descriptor
-                file.write(data)
-            yield path
-        finally:
-            os.close(descriptor)
-    else:
-        # For its owner's eyes only, and gone when the block ends.
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            yield file.name
 
 
 # --- What a certificate says ----------------------------------------------------------------------------
