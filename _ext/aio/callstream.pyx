@@ -1,11 +1,12 @@
 # cython: language_level=3
-"""The messages of a call: those that arrive are kept until they are read, those that are written wait for room.
+"""The messages of a call: those that arrive are kept until they are read, those written wait for room.
 
 What is kept is bounded by the stream's window, which opens again as messages are read; what is written is
 bounded by HIGH_WATER and one message, since a writer goes on only once less is queued.
 
-Read and Write are awaitables of their own rather than coroutines: where nothing has to be waited for they cost
-one small object and no frame. As coroutines they do nothing before they are awaited, and make a task if asked.
+Read and Write are awaitables of their own rather than coroutines: where nothing has to be waited for they
+cost one small object and no frame. Like coroutines they do nothing before they are awaited, and a task can be
+made of them.
 """
 
 from collections.abc import Coroutine

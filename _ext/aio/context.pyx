@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""A call on a server, from its request to its status: grpc.aio's ServicerContext, and the task of its handler.
+"""A call on a server, from request to status: grpc.aio's ServicerContext, and the task of its handler.
 
 A call with one request begins when that and the end of the stream are here, one with a stream of requests (or
 with interceptors) at once. The handler's first step is made then and there; if it ends in it, the answer is
@@ -60,9 +60,9 @@ cdef tuple _checked(object metadata):
         if not isinstance(metadata, dict):
             for pair in metadata:
                 key, value = pair
-                if not (
-                    isinstance(pair, (tuple, list)) and isinstance(key, str) and isinstance(value, (str, bytes))
-                ):
+                if not isinstance(pair, (tuple, list)) or not isinstance(key, str):
+                    break
+                if not isinstance(value, (str, bytes)):
                     break
                 pairs.append((key, value))
             else:
@@ -184,7 +184,7 @@ cdef class ServicerContext(CallStream):
         self.task = task
         task.call = self
         if stream.timeout_ns >= 0:
-            self.deadline_ns = INT64_MAX if stream.timeout_ns > INT64_MAX - now_ns else now_ns + stream.timeout_ns
+            self.deadline_ns = now_ns + min(stream.timeout_ns, INT64_MAX - now_ns)
             service.timers.arm(task, self.deadline_ns)
         if method is not None:
             service.admitted += 1
@@ -330,7 +330,7 @@ cdef class ServicerContext(CallStream):
         return 0
 
     cdef int fail(self, int code, str details) except -1:
-        """End the call with a status that is not the handler's, which learns of it when it reads or writes."""
+        """End the call with a status that is not the handler's: it learns of it when it reads or writes."""
         if not self.finished and not self.closed:
             self.refusal = InternalError(details)
             self.finish(code, details, None)

@@ -1,7 +1,7 @@
 # cython: language_level=3, cdivision=True
-"""The server's end of a connection: requests to their methods, events to their calls, and the connection's times.
+"""The server's end of a connection: requests to their methods, events to their calls, and its own times.
 
-Each connection has one timer, which is set for the nearest of: the preface (and a header block that was begun)
+Each connection has one timer, which is set for the nearest of: the preface (or a header block that was begun)
 must be complete; a ping is due, or its answer; the connection is too old, or has been idle for too long; and
 after that, the time until which it may go on.
 """
@@ -37,7 +37,7 @@ cdef bytes _LIMIT_EXCEEDED = LIMIT_EXCEEDED.encode()
 
 # How long a connection that is cut may take to send its last words, in seconds.
 cdef double _LAST_WORDS = 1.0
-# By how much the age at which a connection is closed may differ, so that clients do not come back all at once.
+# The part by which the age at which connections are closed differs: not all clients come back at once.
 cdef double _AGE_JITTER = 0.1
 
 
@@ -180,10 +180,11 @@ cdef class ServerConnection(Connection):
         if service.resolve is None:
             return None
         metadata = metadata_of(&stream.metadata)
+        name = path.decode("latin-1")
         try:
-            method, for_good = service.resolve(path.decode("latin-1"), metadata)
+            method, for_good = service.resolve(name, metadata)
         except Exception as error:
-            service.report("A generic handler failed", error, path.decode("latin-1"), metadata, self.peer.name())
+            service.report("A generic handler failed", error, name, metadata, self.peer.name())
             raise
         if for_good:
             service.methods[path] = method
@@ -264,6 +265,7 @@ cdef class ServerConnection(Connection):
     cdef int check_times(self) except -1:
         cdef Service service = self.service
         cdef int64_t now_ns = monotonic_ns()
+        cdef bint idle = False
         if self.transport is None:
             return 0
         if 0 <= self.setup_due_ns <= now_ns or 0 <= self.pong_due_ns <= now_ns:
@@ -273,10 +275,9 @@ cdef class ServerConnection(Connection):
             self.cut_due_ns = -1
             self.cut()
             return 0
-        if not self.draining and (
-            0 <= self.age_due_ns <= now_ns
-            or (service.max_idle_ns >= 0 <= self.idle_since_ns and now_ns - self.idle_since_ns >= service.max_idle_ns)
-        ):
+        if service.max_idle_ns >= 0 <= self.idle_since_ns:
+            idle = now_ns - self.idle_since_ns >= service.max_idle_ns
+        if not self.draining and (idle or 0 <= self.age_due_ns <= now_ns):
             self.drain()
             if service.max_age_grace_ns >= 0:
                 self.cut_due_ns = now_ns + service.max_age_grace_ns

@@ -1,8 +1,9 @@
 # cython: language_level=3
 """A server's methods, limits, counts and callbacks, as its connections need them.
 
-A method is looked up by the bytes of its path, in one dictionary. A path that is not in it is put to `resolve`,
-which may say that the answer holds for good: only then is it kept, so nothing that a peer makes up is.
+A method is looked up by the bytes of its path, in one dictionary. A path that is not in it is put to
+`resolve`, which may say that the answer holds for good: only then is it kept, so nothing that a peer makes up
+is.
 """
 
 from tai_grpc._ext.aio.timers cimport timers_of
@@ -18,9 +19,8 @@ cdef inline int64_t _ns(object seconds) except? -2:
 
 
 cdef class Method:
-    """How to serve one method. `behaviour` is a coroutine function or, where it `generates`, an async generator
-    function, of the request (or the iterator of requests) and the context. Only streams of responses may be
-    generated.
+    """How to serve one method. `behaviour` is a function of the request (or the iterator of requests) and the
+    context: a coroutine function or, where it `generates` a stream of responses, an async generator function.
     """
 
     def __cinit__(
@@ -40,17 +40,19 @@ cdef class Method:
 cdef class Service:
     """The state that a server's connections share.
 
-    `resolve(path, metadata)` gives (Method or None, whether that holds for good); `intercept(path, metadata)`,
-    unless it is None, a coroutine that gives the Method or None, for each call anew. `report(message, error,
-    path, metadata, peer)` is told of what handlers did wrong, `describe_peer(ssl_object)` gives the
-    authentication context of a TLS connection. Durations are seconds, None: never.
+    `resolve(path, metadata)` gives (Method or None, whether that holds for good); `intercept(path,
+    metadata)`, unless it is None, a coroutine that gives the Method or None, for each call anew.
+    `report(message, error, path, metadata, peer)` is told of what handlers did wrong,
+    `describe_peer(ssl_object)` gives the authentication context of a TLS connection. Durations are seconds,
+    None: never.
     """
 
     def __cinit__(
-        self, object loop, dict methods, object resolve, object intercept, object report, object describe_peer,
-        *, int encoding, int64_t max_send_bytes, object max_calls, int64_t max_connections,
-        object handshake_timeout, object keepalive_time, object keepalive_timeout, bint keepalive_without_calls,
-        object max_age, object max_age_grace, object max_idle, object stall_timeout, dict session,
+        self, object loop, dict methods, object resolve, object intercept, object report,
+        object describe_peer, *, int encoding, int64_t max_send_bytes, object max_calls,
+        int64_t max_connections, object handshake_timeout, object keepalive_time, object keepalive_timeout,
+        bint keepalive_without_calls, object max_age, object max_age_grace, object max_idle,
+        object stall_timeout, dict session,
     ):
         self.loop = loop
         self.timers = timers_of(loop)
@@ -74,12 +76,13 @@ cdef class Service:
         self.connections = set()
         self.session = session_defaults(SERVER)
         cdef dict left = dict(session)
-        self.session.max_streams = left.pop("max_streams", self.session.max_streams)
-        self.session.window_bytes = left.pop("window_bytes", self.session.window_bytes)
-        self.session.max_header_bytes = left.pop("max_header_bytes", self.session.max_header_bytes)
-        self.session.max_message_bytes = left.pop("max_message_bytes", self.session.max_message_bytes)
-        self.session.min_ping_interval_ns = left.pop("min_ping_interval_ns", self.session.min_ping_interval_ns)
-        self.session.max_ping_strikes = left.pop("max_ping_strikes", self.session.max_ping_strikes)
+        cdef SessionSettings *own = &self.session
+        own.max_streams = left.pop("max_streams", own.max_streams)
+        own.window_bytes = left.pop("window_bytes", own.window_bytes)
+        own.max_header_bytes = left.pop("max_header_bytes", own.max_header_bytes)
+        own.max_message_bytes = left.pop("max_message_bytes", own.max_message_bytes)
+        own.min_ping_interval_ns = left.pop("min_ping_interval_ns", own.min_ping_interval_ns)
+        own.max_ping_strikes = left.pop("max_ping_strikes", own.max_ping_strikes)
         if left:
             raise TypeError(f"unknown settings of a session: {', '.join(left)}")
 
@@ -99,7 +102,7 @@ cdef class Service:
         return 0
 
     def drain(self):
-        """Take no new connection and no new call; the future that is returned is done once nothing is left."""
+        """Take no new connection and no new call; return a future that is done once nothing is left."""
         self.draining = True
         if self.idle is None:
             self.idle = self.loop.create_future()

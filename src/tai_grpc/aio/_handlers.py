@@ -1,7 +1,7 @@
 """From grpcio's method handlers to the compiled methods that a server calls.
 
-A handler is adapted once, when it is registered or first asked for: what it is of, what wraps it, in what kind
-of function it is written. Handlers that interceptors return are adapted when they are new.
+A handler is adapted once, when it is registered or first asked for: wrapped, and looked at for the kind of
+function that it is. Handlers that interceptors return are adapted when they are new.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CallDetails(NamedTuple):
     invocation_metadata: tuple[tuple[str, str | bytes], ...]
 
 
-grpc.HandlerCallDetails.register(CallDetails)  # type: ignore[attr-defined]  # an ABC, which its stub hides
+grpc.HandlerCallDetails.register(CallDetails)
 
 
 class Registry:
@@ -51,7 +51,7 @@ class Registry:
         self._generic: list[Any] = []
 
     def add_generic(self, handlers: Iterable[Any]) -> None:
-        """Add handlers that are asked in turn; those made by `method_handlers_generic_handler` only once a path."""
+        """Add handlers that are asked in turn; those that grpcio makes of a dict only once for each path."""
         for handler in handlers:
             if not callable(getattr(handler, "service", None)):
                 raise TypeError(f"{handler!r} is no grpc.GenericRpcHandler: it has no method `service`")
@@ -68,11 +68,11 @@ class Registry:
             self._registered.add(path.encode())
 
     def resolve(self, path: str, metadata: tuple[Any, ...]) -> tuple[Method | None, bool]:
-        """Ask the generic handlers; the second value says whether the answer holds for every call of the path."""
+        """Ask the generic handlers; also say whether the answer holds for every call of the path."""
         for_good = True
         details = CallDetails(path, metadata)
         for generic in self._generic:
-            # What protoc's code registers answers by the path alone; one of the user's own may do as it likes.
+            # What protoc's code registers answers by the path alone; one of the user's own as it likes.
             for_good = for_good and type(generic) is _BY_PATH
             handler = generic.service(details)
             if handler is not None:

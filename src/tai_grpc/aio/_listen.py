@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 BACKLOG: Final = 4096
 """How many connections may wait to be accepted; the system may allow less (net.core.somaxconn)."""
 
 _TRIES: Final = 16
 """How often a free port is looked for that is free on all addresses of a host."""
+
+
+_Address = tuple[int, tuple[Any, ...]]
+"""A family, and an address of it."""
 
 
 class Listener:
@@ -42,8 +47,7 @@ class Listener:
 
 
 def listener(target: str, reuse_port: bool, user_timeout: float | None) -> Listener:
-    """Bind the sockets of a target; `user_timeout`: the seconds after which a peer that acknowledges nothing is
-    given up by the kernel.
+    """Bind the sockets of a target. The kernel gives a peer up that acknowledges nothing for `user_timeout`.
 
     Raises:
         OSError: nothing of it can be bound.
@@ -76,7 +80,7 @@ def _host_and_port(target: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def _addresses(host: str, port: int) -> Sequence[tuple[int, tuple[str | int, ...]]]:
+def _addresses(host: str, port: int) -> Sequence[_Address]:
     """Return the (family, address) of a host, IPv4 first."""
     if host in ("", "*", "::", "0.0.0.0"):  # noqa: S104 - asked for
         # All of both families on one socket, where there is IPv6; grpcio takes 0.0.0.0 for the same.
@@ -84,7 +88,7 @@ def _addresses(host: str, port: int) -> Sequence[tuple[int, tuple[str | int, ...
             return [(socket.AF_INET6, ("::", port))]
         return [(socket.AF_INET, ("0.0.0.0", port))]  # noqa: S104
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    unique = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    unique: dict[_Address, None] = dict.fromkeys((family, address) for family, _, _, _, address in found)
     return sorted(unique, key=lambda each: each[0] != socket.AF_INET)
 
 
@@ -97,40 +101,51 @@ def _ipv6_works() -> bool:
     return True
 
 
-def _bound(
-    addresses: Sequence[tuple[int, tuple[str | int, ...]]], reuse_port: bool, user_timeout: float | None
-) -> Listener:
-    """Bind what can be bound of them, all to one port."""
+def _bound(addresses: Sequence[_Address], reuse_port: bool, user_timeout: float | None) -> Listener:
+    """Bind what this host has of these addresses, all to one port.
+
+    Raises:
+        OSError: one is taken, or none is this host's.
+    """
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     port = 0
     for family, address in addresses:
-        one = socket.socket(family, socket.SOCK_STREAM)
         try:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port and hasattr(socket, "SO_REUSEPORT"):
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
-            if user_timeout is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-                # What is accepted inherits it.
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(user_timeout * 1000))
-            one.bind((address[0], port or address[1], *address[2:]))
-            one.setblocking(False)
+            one = _socket(family, address, port, reuse_port, user_timeout)
         except OSError as error:
-            one.close()
             failure = error
-            if port != 0 and address[1] == 0:
-                break  # free on one address, taken on another
+            if error.errno == errno.EADDRINUSE:
+                break
         else:
-            failure = None if not sockets else failure
             sockets.append(one)
             port = one.getsockname()[1]
-    if not sockets or (failure is not None and addresses[0][1][1] == 0 and failure.errno == _IN_USE):
+    if failure is not None and (not sockets or failure.errno == errno.EADDRINUSE):
         for one in sockets:
             one.close()
-        raise failure or OSError("no address to bind")
+        raise failure
     return Listener(sockets, port)
+
+
+def _socket(
+    family: int, address: tuple[Any, ...], port: int, reuse_port: bool, user_timeout: float | None
+) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port and hasattr(socket, "SO_REUSEPORT"):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        if user_timeout is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # What is accepted inherits it.
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(user_timeout * 1000))
+        one.bind((address[0], port or address[1], *address[2:]))
+    except OSError:
+        one.close()
+        raise
+    return one
 
 
 def _unix(path: str) -> Listener:

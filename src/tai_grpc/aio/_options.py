@@ -1,14 +1,14 @@
 """Channel arguments, by their names in grpcio: what a server makes of them, and what it refuses.
 
-Every name is in one of two tables: SERVER has those that are honoured, HARMLESS those that tune something which
-has no counterpart here, so that ignoring them changes nothing a caller sees. Any other name is an error: an
-option that is silently ignored is a setting that its author believes in.
+Every name is in one of two tables: SERVER has those that are honoured, HARMLESS those that tune something
+which has no counterpart here, so that ignoring them changes nothing that a caller sees. Any other name is an
+error: an option that is silently ignored is a setting that its author believes in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import grpc
@@ -54,31 +54,31 @@ class ServerOptions:
 class _Option:
     field: str
     kind: str
-    """"bytes" and "count" are numbers, "ms" milliseconds, "flag" 0 or 1, "compression" one of grpc.Compression."""
+    """A "number", one of "ms", a "flag" (0 or 1), or a "compression"."""
     lowest: int = 0
     highest: int = _FOREVER_MS
 
 
 SERVER: Final[Mapping[str, _Option]] = {
-    "grpc.max_receive_message_length": _Option("max_receive_message_bytes", "bytes", -1),
-    "grpc.max_send_message_length": _Option("max_send_message_bytes", "bytes", -1),
-    "grpc.max_metadata_size": _Option("max_metadata_bytes", "bytes", 1),
-    "grpc.absolute_max_metadata_size": _Option("max_metadata_bytes", "bytes", 1),
-    "grpc.max_concurrent_streams": _Option("max_concurrent_streams", "count", 1),
-    "grpc.http2.lookahead_bytes": _Option("stream_window_bytes", "bytes", 65535),
+    "grpc.max_receive_message_length": _Option("max_receive_message_bytes", "number", -1),
+    "grpc.max_send_message_length": _Option("max_send_message_bytes", "number", -1),
+    "grpc.max_metadata_size": _Option("max_metadata_bytes", "number", 1),
+    "grpc.absolute_max_metadata_size": _Option("max_metadata_bytes", "number", 1),
+    "grpc.max_concurrent_streams": _Option("max_concurrent_streams", "number", 1),
+    "grpc.http2.lookahead_bytes": _Option("stream_window_bytes", "number", 65535),
     "grpc.server_handshake_timeout_ms": _Option("handshake_timeout", "ms", 1),
     "grpc.keepalive_time_ms": _Option("keepalive_time", "ms", 1),
     "grpc.keepalive_timeout_ms": _Option("keepalive_timeout", "ms", 1),
     "grpc.keepalive_permit_without_calls": _Option("keepalive_without_calls", "flag"),
     "grpc.http2.min_recv_ping_interval_without_data_ms": _Option("min_ping_interval", "ms"),
     "grpc.http2.min_ping_interval_without_data_ms": _Option("min_ping_interval", "ms"),
-    "grpc.http2.max_ping_strikes": _Option("max_ping_strikes", "count"),
+    "grpc.http2.max_ping_strikes": _Option("max_ping_strikes", "number"),
     "grpc.max_connection_age_ms": _Option("max_connection_age", "ms", 1),
     "grpc.max_connection_age_grace_ms": _Option("max_connection_age_grace", "ms"),
     "grpc.max_connection_idle_ms": _Option("max_connection_idle", "ms", 1),
     "grpc.so_reuseport": _Option("reuse_port", "flag"),
     "grpc.default_compression_algorithm": _Option("compression", "compression"),
-    "tai.max_connections": _Option("max_connections", "count", 1),
+    "tai.max_connections": _Option("max_connections", "number", 1),
     "tai.stall_timeout_ms": _Option("stall_timeout", "ms", 1),
 }
 
@@ -170,5 +170,3 @@ def _compression(name: str, value: Any) -> grpc.Compression:
         members = ", ".join(f"{member.value} ({member.name})" for member in grpc.Compression)
         raise ConfigError(name, value, f"a grpc.Compression: {members}") from None
 
-
-assert {option.field for option in SERVER.values()} == {field.name for field in fields(ServerOptions)}  # noqa: S101

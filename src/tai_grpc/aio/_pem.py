@@ -46,7 +46,7 @@ def _no_password() -> bytes:
 
 @contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
-    """Show data as a file: in memory where the system can, else one of its owner's that is gone afterwards."""
+    """Show data as a file: in memory where the system can, else as one that is gone afterwards."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         descriptor = os.memfd_create("tai-grpc", os.MFD_CLOEXEC)
         try:

@@ -29,7 +29,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(
 class Server(grpc.aio.Server):
     """Serves RPCs: see `server`. Used in one event loop, the one that `start` is called in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - grpc.aio's own signature
         self,
         thread_pool: Executor | None,
         generic_handlers: Sequence[grpc.GenericRpcHandler] | None,
@@ -129,8 +129,8 @@ class Server(grpc.aio.Server):
     async def stop(self, grace: float | None) -> None:
         """Take no new connections and calls, and wait until all calls have ended.
 
-        Those that run have `grace` seconds, then (with None at once) their connections are closed and they are
-        cancelled. It may be called again, and at the same time: the shortest grace counts.
+        Those that run have `grace` seconds, then (with None at once) their connections are closed and they
+        are cancelled. It may be called again, and at the same time: the shortest grace counts.
         """
         self._stopped = True
         for one in self._listening:
@@ -254,7 +254,7 @@ def _trace_id(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return "-"
 
 
-def server(
+def server(  # noqa: PLR0917 - grpc.aio's own signature
     migration_thread_pool: Executor | None = None,
     handlers: Sequence[grpc.GenericRpcHandler] | None = None,
     interceptors: Sequence[Any] | None = None,
@@ -265,9 +265,9 @@ def server(
     """Return a server, as grpc.aio.server does.
 
     Plain functions as handlers run in `migration_thread_pool`, None for the loop's own. `interceptors` are
-    grpc.aio.ServerInterceptors, the first one outermost. `options`: channel arguments by their names in grpcio
-    (see `_options`). Calls beyond `maximum_concurrent_rpcs` are refused with RESOURCE_EXHAUSTED. `compression`
-    is of every response, where the client takes it.
+    grpc.aio.ServerInterceptors, the first one outermost. `options`: channel arguments by their names in
+    grpcio (see `_options`). Calls beyond `maximum_concurrent_rpcs` are refused with RESOURCE_EXHAUSTED.
+    `compression` is of every response, where the client takes it.
 
     Raises:
         ConfigError: an option is unknown, or out of its range.

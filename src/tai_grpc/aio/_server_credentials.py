@@ -67,8 +67,9 @@ def dynamic_ssl_server_credentials(
 ) -> ServerCredentials:
     """Return credentials whose certificates may change: the fetcher is asked at the begin of each handshake.
 
-    It returns None to keep what there is. One that raises, or returns what cannot be used, also keeps it; what
-    it did wrong goes to the event loop's exception handler. It runs in the loop's thread: it must not block.
+    It returns None to keep what there is. One that raises, or returns what cannot be used, also keeps it;
+    what it did wrong goes to the event loop's exception handler. It runs in the loop's thread: it must not
+    block.
 
     Raises:
         ConfigError: see `ssl_server_credentials`.

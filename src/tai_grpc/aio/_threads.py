@@ -78,7 +78,7 @@ class ThreadRequests:
 
     def __next__(self) -> Any:
         try:
-            return _wait(anext(self._requests), self._loop)  # type: ignore[arg-type]  # it is a Coroutine too
+            return _wait(anext(self._requests), self._loop)
         except StopAsyncIteration:
             raise StopIteration from None
 

@@ -1,4 +1,4 @@
-"""A call on a server: the context that its handler is given, and the task that the handler runs in. See context.pyx."""
+"""A call on a server: the context that its handler is given, and the task that it runs in. See context.pyx."""
 
 from libc.stdint cimport int64_t
 
