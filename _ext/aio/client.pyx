@@ -73,14 +73,14 @@ cdef class Keepalive(TimerEntry):
         cdef ClientConnection connection = self.connection
         if connection is None or connection.ended:
             return 0
-        if self.waiting and not connection.heard:
+        if self.waiting and not connection.spoken_to:
             connection.abort(
                 f"keepalive: the server answered no ping within {self.timeout_ns / 1e9:g} s"
             )
             return 0
         self.waiting = False
-        cdef bint silent = not connection.heard
-        connection.heard = False
+        cdef bint silent = not connection.spoken_to
+        connection.spoken_to = False
         if silent and (self.without_calls or session_streams(connection.session) > 0):
             self.number += 1
             self.waiting = True
@@ -184,7 +184,7 @@ cdef class ClientConnection(Connection):
     # --- A connection's own ---
 
     cdef int dispatch(self, Event *event) except -1:
-        self.heard = True
+        self.spoken_to = True
         try:
             self.handle(event)
         except Exception as error:

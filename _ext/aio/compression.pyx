@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Compression of single messages. What a message unpacks to is bounded: a few bytes may stand for a gigabyte."""
+"""Compression of single messages. What one unpacks to is bounded: a few bytes may stand for a gigabyte."""
 
 import zlib
 

@@ -13,6 +13,7 @@ from tai_grpc._ext.http2.session cimport (
     Event, SessionSettings, session_free, session_lost, session_new, session_next_event, session_output,
     session_receive,
 )
+from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 # What one write takes at most. It is filled and emptied under the GIL, so one serves all connections.
 cdef size_t WRITE_BYTES = 256 * 1024
@@ -45,10 +46,12 @@ cdef class Connection:
         if self.ended:
             return
         cdef int over
+        self.last_read_ns = monotonic_ns()
         self.receiving = True
         try:
             over = session_receive(self.session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             self.drain_events()
+            self.heard()
         finally:
             self.receiving = False
         if over != 0:
@@ -80,6 +83,9 @@ cdef class Connection:
     # --- For subclasses ---
 
     cdef int opened(self) except -1:
+        return 0
+
+    cdef int heard(self) except -1:
         return 0
 
     cdef int dispatch(self, Event *event) except -1:

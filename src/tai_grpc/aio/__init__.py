@@ -1,6 +1,9 @@
-"""grpc.aio's names on the native transport: change `from grpc import aio` to `from tai_grpc import aio`."""
+"""grpc.aio's names on the native transport: change `from grpc import aio` to `from tai_grpc import aio`.
 
-from __future__ import annotations
+What is a class to derive from, to catch or to check against is grpc.aio's own, so code that takes it from there
+keeps working; what does something is this package's. The credentials that `grpc` itself has (`grpc.ssl_...`)
+are opaque objects of grpcio's core: their makers are here, under the same names.
+"""
 
 from grpc import (
     access_token_call_credentials,
@@ -18,7 +21,6 @@ from grpc.aio import (
     InternalError,
     Metadata,
     RpcContext,
-    Server,
     ServerInterceptor,
     ServicerContext,
     StreamStreamCall,
@@ -36,6 +38,61 @@ from grpc.aio import (
     UsageError,
 )
 
+from tai_grpc._ext.aio.context import ServicerContext as _NativeContext
 from tai_grpc.aio._channel import Channel, insecure_channel, secure_channel
 from tai_grpc.aio._credentials import composite_channel_credentials, ssl_channel_credentials
 from tai_grpc.aio._interceptors import InterceptedUnaryUnaryCall
+from tai_grpc.aio._server import Server, server
+from tai_grpc.aio._server_credentials import (
+    ServerCertificateConfiguration,
+    ServerCredentials,
+    dynamic_ssl_server_credentials,
+    ssl_server_certificate_configuration,
+    ssl_server_credentials,
+)
+
+__all__ = [
+    "EOF",
+    "AbortError",
+    "AioRpcError",
+    "BaseError",
+    "Call",
+    "Channel",
+    "ClientCallDetails",
+    "ClientInterceptor",
+    "InterceptedUnaryUnaryCall",
+    "InternalError",
+    "Metadata",
+    "RpcContext",
+    "Server",
+    "ServerCertificateConfiguration",
+    "ServerCredentials",
+    "ServerInterceptor",
+    "ServicerContext",
+    "StreamStreamCall",
+    "StreamStreamClientInterceptor",
+    "StreamStreamMultiCallable",
+    "StreamUnaryCall",
+    "StreamUnaryClientInterceptor",
+    "StreamUnaryMultiCallable",
+    "UnaryStreamCall",
+    "UnaryStreamClientInterceptor",
+    "UnaryStreamMultiCallable",
+    "UnaryUnaryCall",
+    "UnaryUnaryClientInterceptor",
+    "UnaryUnaryMultiCallable",
+    "UsageError",
+    "access_token_call_credentials",
+    "composite_call_credentials",
+    "composite_channel_credentials",
+    "dynamic_ssl_server_credentials",
+    "insecure_channel",
+    "metadata_call_credentials",
+    "secure_channel",
+    "server",
+    "ssl_channel_credentials",
+    "ssl_server_certificate_configuration",
+    "ssl_server_credentials",
+]
+
+ServicerContext.register(_NativeContext)

@@ -49,7 +49,7 @@ cdef class ClientConnection(Connection):
     cdef readonly bint draining  # no new calls: the peer said GOAWAY, or `drain` was called
     cdef readonly bint served  # it was of use: a call was answered, or the server said GOAWAY in peace
     cdef bint closing_soon
-    cdef bint heard  # something came since the keepalive looked
+    cdef bint spoken_to  # something came since the keepalive looked
     cdef readonly str reason  # why it ended, for people; "" before
 
     # NULL: no call can be started here any more.

@@ -5,7 +5,9 @@ then `want_flush`: what is to be sent goes out in one write at the end of the lo
 `data_received` when that is under way.
 """
 
-from tai_grpc._ext.http2.session cimport Event, SessionSettings, SessionState
+from libc.stdint cimport int64_t
+
+from tai_grpc._ext.http2.state cimport Event, SessionSettings, SessionState
 
 cdef class Connection:
     cdef SessionState *session
@@ -14,6 +16,7 @@ cdef class Connection:
     cdef object flush_callback
     cdef object stall_timer
     cdef readonly double stall_timeout  # seconds that the peer may take nothing; 0: for ever
+    cdef int64_t last_read_ns  # of the primitives' clock: when something came last
     cdef bint flushing  # a flush is on its way
     cdef bint receiving
     cdef bint paused  # the transport takes no more for now
@@ -26,5 +29,6 @@ cdef class Connection:
     cdef int end(self) except -1  # send what is queued, then close the transport
     # For the subclass.
     cdef int opened(self) except -1  # the transport is there
+    cdef int heard(self) except -1  # a read was dispatched
     cdef int dispatch(self, Event *event) except -1
     cdef int gone(self, object error) except -1  # the connection is lost; the streams have been told

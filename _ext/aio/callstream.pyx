@@ -1,0 +1,310 @@
+# cython: language_level=3
+"""The messages of a call: those that arrive are kept until they are read, those written wait for room.
+
+What is kept is bounded by the stream's window, which opens again as messages are read; what is written is
+bounded by HIGH_WATER and one message, since a writer goes on only once less is queued.
+
+Read and Write are awaitables of their own rather than coroutines: where nothing has to be waited for they
+cost one small object and no frame. Like coroutines they do nothing before they are awaited, and a task can be
+made of them.
+"""
+
+from collections.abc import Coroutine
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
+from cpython.ref cimport Py_INCREF
+
+from grpc.aio import EOF, InternalError, UsageError
+
+from tai_grpc._ext.aio.compression cimport compressed, decompressed
+from tai_grpc._ext.http2.session cimport (
+    stream_attach, stream_message_read, stream_release, stream_send_headers, stream_send_message,
+)
+from tai_grpc._ext.http2.state cimport HIGH_WATER, IDENTITY
+
+cdef enum:
+    # From here on `arrived` is cut where it was read, when that is its larger half.
+    CUT_FROM = 64
+    INTERNAL = 13
+    RESOURCE_EXHAUSTED = 8
+
+cdef str _ENDED = "the call was ended by its client, or its connection is lost"
+
+
+cdef class Packed:
+    """A message as it came, compressed."""
+
+
+cdef class CallStream:
+    """The messages of one call, both ways, until its status is sent or its stream gone."""
+
+    def __cinit__(self):
+        self.stream = NULL
+
+    def __dealloc__(self):
+        if self.stream is not NULL:
+            stream_release(self.stream)
+
+    cdef int take_on(self, StreamState *stream, Connection connection, object loop) except -1:
+        """Become the stream's owner. It holds a reference, which whoever hears of its end gives up."""
+        stream_attach(stream)
+        self.stream = stream
+        stream.owner = <void *>self
+        Py_INCREF(self)
+        self.connection = connection
+        self.loop = loop
+        return 0
+
+    # --- Messages that arrive ---
+
+    cdef int message_arrived(self, object message) except -1:
+        if self.arrived is None:
+            self.arrived = [message]
+        else:
+            self.arrived.append(message)
+        if self.readers is not None:
+            self.wake_readers()
+        return 0
+
+    cdef int wake_readers(self) except -1:
+        readers, self.readers = self.readers, None
+        if readers is not None:
+            for future in readers:
+                if not future.done():
+                    future.set_result(None)
+        return 0
+
+    cdef bint holds_message(self) noexcept:
+        if self.only is not None:
+            return True
+        return self.arrived is not None and self.taken < PyList_GET_SIZE(self.arrived)
+
+    cdef object next_message(self):
+        """The next of those that `holds_message` tells of, deserialized."""
+        cdef Py_ssize_t left
+        if self.only is not None:
+            message, self.only = self.only, None
+        else:
+            message = self.arrived[self.taken]
+            self.arrived[self.taken] = None
+            self.taken += 1
+            left = PyList_GET_SIZE(self.arrived) - self.taken
+            if left == 0 or self.taken >= CUT_FROM and self.taken > left:
+                del self.arrived[: self.taken]
+                self.taken = 0
+        if type(message) is not bytes:
+            message = self.unpacked(message)
+        elif not self.closed:
+            stream_message_read(self.stream, PyBytes_GET_SIZE(<bytes>message))
+            self.connection.want_flush()
+        return message if self.deserialize is None else self.deserialize(message)
+
+    cdef object unpacked(self, object message):
+        cdef bytes data = (<Packed?>message).data
+        if not self.closed:
+            stream_message_read(self.stream, PyBytes_GET_SIZE(data))
+            self.connection.want_flush()
+        try:
+            data = decompressed(data, self.stream.encoding, self.max_receive_bytes)
+        except ValueError as error:
+            self.fail(INTERNAL, str(error))
+            self.check()
+        if data is None:
+            self.fail(
+                RESOURCE_EXHAUSTED, f"Received message larger than max (unpacked, {self.max_receive_bytes})"
+            )
+            self.check()
+        return data
+
+    cdef object readable(self):
+        """A future that is done once a message has arrived or none will."""
+        future = self.loop.create_future()
+        if self.readers is None:
+            self.readers = [future]
+        else:
+            self.readers = [waiting for waiting in self.readers if not waiting.done()] + [future]
+        return future
+
+    # --- Messages that are sent ---
+
+    cdef int send(self, object message) except -1:
+        """Queue a message, preceded by empty initial metadata if there were none yet."""
+        self.check()
+        return self.send_bytes(self.serialized(message))
+
+    cdef bytes serialized(self, object message):
+        if self.serialize is not None:
+            message = self.serialize(message)
+        if type(message) is bytes:
+            return <bytes>message
+        if message is None:
+            return b""
+        if isinstance(message, str):
+            return message.encode()
+        raise TypeError(f"Expected bytes, got {type(message).__name__}")
+
+    cdef int send_bytes(self, bytes data) except -1:
+        cdef bint packed = False
+        if 0 <= self.max_send_bytes < PyBytes_GET_SIZE(data):
+            size = PyBytes_GET_SIZE(data)
+            self.fail(RESOURCE_EXHAUSTED, f"Sent message larger than max ({size} vs. {self.max_send_bytes})")
+            self.check()
+        if self.encoding != IDENTITY:
+            if not self.headers_sent:
+                stream_send_headers(self.stream, NULL, self.encoding)
+            if not self.next_as_is:
+                smaller = compressed(data, self.encoding)
+                if smaller is not None:
+                    data = smaller
+                    packed = True
+        self.next_as_is = False
+        self.headers_sent = True
+        if stream_send_message(self.stream, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), packed) != 0:
+            raise InternalError(_ENDED)
+        self.connection.want_flush()
+        return 0
+
+    cdef bint must_wait(self) noexcept:
+        return not self.closed and self.stream.queued > HIGH_WATER
+
+    cdef object writable(self):
+        """A future that is done once less is queued, or nothing can be."""
+        future = self.loop.create_future()
+        if self.writers is None:
+            self.writers = [future]
+        else:
+            self.writers = [waiting for waiting in self.writers if not waiting.done()] + [future]
+        self.stream.wants_writable = True
+        return future
+
+    cdef int wake_writers(self) except -1:
+        writers, self.writers = self.writers, None
+        if writers is not None:
+            for future in writers:
+                if not future.done():
+                    future.set_result(None)
+        return 0
+
+    cdef int check(self) except -1:
+        """Raise what a read or a write at this point raises, if the call takes none any more."""
+        if self.refusal is not None:
+            raise self.refusal
+        if self.finished:
+            raise UsageError("RPC already finished.")
+        if self.closed:
+            self.refusal = InternalError(_ENDED)
+            raise self.refusal
+        return 0
+
+    cdef int fail(self, int code, str details) except -1:
+        return 0
+
+
+cdef class Transfer:
+    """Something to await once: the common part of Read and Write. `__next__` is what an `await` steps."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def send(self, value):
+        return self.__next__()
+
+    def throw(self, kind, value=None, traceback=None):
+        self.ended = True
+        self.waiting = None
+        if value is None:
+            value = kind if isinstance(kind, BaseException) else kind()
+        if traceback is not None:
+            value = value.with_traceback(traceback)
+        raise value
+
+    def close(self):
+        self.ended = True
+        self.waiting = None
+
+    cdef object begin_wait(self, object future):
+        self.waiting = future
+        future._asyncio_future_blocking = True
+        return future
+
+    cdef object go_on_waiting(self):
+        """The future that is waited for; None: it is done, or there was none."""
+        if self.ended:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        future = self.waiting
+        if future is None:
+            return None
+        if future.done():
+            self.waiting = None
+            return None
+        future._asyncio_future_blocking = True
+        return future
+
+
+cdef class Read(Transfer):
+    """The next message; past the last one EOF, or the end of the iteration."""
+
+    def __next__(self):
+        cdef CallStream call = self.call
+        future = self.go_on_waiting()
+        if future is not None:
+            return future
+        try:
+            call.check()
+            if call.holds_message():
+                message = call.next_message()
+            elif not call.complete:
+                return self.begin_wait(call.readable())
+            elif self.iterates:
+                raise StopAsyncIteration
+            else:
+                message = EOF
+        except BaseException:
+            self.ended = True
+            raise
+        self.ended = True
+        raise StopIteration(message)
+
+
+cdef class Write(Transfer):
+    """Queue a message, then wait while too much is queued."""
+
+    def __next__(self):
+        cdef CallStream call = self.call
+        future = self.go_on_waiting()
+        if future is not None:
+            return future
+        try:
+            if not self.begun:
+                self.begun = True
+                call.send(self.message)
+                self.message = None
+            elif call.closed:
+                call.check()
+            if call.must_wait():
+                return self.begin_wait(call.writable())
+        except BaseException:
+            self.ended = True
+            raise
+        self.ended = True
+        raise StopIteration
+
+
+cdef class Requests:
+    """The requests of a call, once over."""
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        cdef Read read = Read.__new__(Read)
+        read.call = self.call
+        read.iterates = True
+        return read
+
+
+Coroutine.register(Transfer)
