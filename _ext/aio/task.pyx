@@ -182,12 +182,12 @@ cdef class CallTask(TimerEntry):
             self.begin(coro, loop, context)
         else:
             self._take(coro, loop, context)
-            self._suspended()
+            self._suspend()
             self._step_soon(None)
 
     def __del__(self):
         if self.state == PENDING:
-            if self.log_pending:
+            if self.suspended and self._log_destroy_pending:
                 self._report({"task": self, "message": "Task was destroyed but it is pending!"})
         elif self.log_error:
             message = f"{type(self).__name__} exception was never retrieved"
@@ -223,6 +223,7 @@ cdef class CallTask(TimerEntry):
             raise TypeError(f"a coroutine was expected, got {coro!r}")
         self._loop = loop
         self._coro = coro
+        self._log_destroy_pending = True
         self.context = PyContext_CopyCurrent() if context is None else context
         return 0
 
@@ -232,7 +233,7 @@ cdef class CallTask(TimerEntry):
             raise InvalidStateError(f"_step(): already done: {self!r}, {error!r}")
         if self._must_cancel:
             if not isinstance(error, CancelledError):
-                error = self._cancelled_error()
+                error = self._make_cancelled_error()
             self._must_cancel = False
         self._fut_waiter = None
         return self._advance(error, False)
@@ -299,7 +300,7 @@ cdef class CallTask(TimerEntry):
         return 0
 
     cdef int _wait_for(self, object awaited) except -1:
-        self._suspended()
+        self._suspend()
         if awaited is None:  # a bare yield: the next turn
             return self._step_soon(None)
         blocking = getattr(awaited, "_asyncio_future_blocking", None)
@@ -322,14 +323,14 @@ cdef class CallTask(TimerEntry):
         awaited._asyncio_future_blocking = False
         awaited.add_done_callback(PyCFunction_New(&_WAKE, self), context=self.context)
         self._fut_waiter = awaited
-        if self._must_cancel and awaited.cancel(msg=self.cancel_message):
+        if self._must_cancel and awaited.cancel(msg=self._cancel_message):
             self._must_cancel = False
         return 0
 
-    cdef int _suspended(self) except -1:
+    cdef int _suspend(self) except -1:
         """From the first suspension on, the task is seen by all_tasks() and missed if it is dropped."""
-        if not self.log_pending:
-            self.log_pending = True
+        if not self.suspended:
+            self.suspended = True
             _register_task(self)
         return 0
 
@@ -351,7 +352,7 @@ cdef class CallTask(TimerEntry):
             # It may be a task that ignores the request: it is kept, to be asked again.
             return 1
         self._must_cancel = True
-        self.cancel_message = message
+        self._cancel_message = message
         return 1
 
     def cancel(self, msg=None):
@@ -387,16 +388,9 @@ cdef class CallTask(TimerEntry):
         if self.state == PENDING:
             raise InvalidStateError(pending)
         if self.state == CANCELLED:
-            raise self._cancelled_error()
+            raise self._make_cancelled_error()
         self.log_error = False
         return 0
-
-    cdef object _cancelled_error(self):
-        """The error that ended the coroutine, once, or one like it."""
-        error, self.cancel_error = self.cancel_error, None
-        if error is not None:
-            return error
-        return CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
 
     def set_result(self, result):
         raise RuntimeError("Task does not support set_result operation")
@@ -479,3 +473,10 @@ cdef class CallTask(TimerEntry):
     @property
     def _callbacks(self):
         return self.callbacks
+
+    def _make_cancelled_error(self):
+        """The error that ended the coroutine, once, or one like it."""
+        error, self.cancel_error = self.cancel_error, None
+        if error is not None:
+            return error
+        return CancelledError() if self._cancel_message is None else CancelledError(self._cancel_message)

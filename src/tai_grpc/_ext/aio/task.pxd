@@ -24,12 +24,13 @@ cdef class CallTask(TimerEntry):
     # Set while an error has not been retrieved; whoever deals with it in `finished` clears it.
     cdef bint log_error
 
-    cdef bint log_pending  # it was suspended, so all_tasks() knows it
+    cdef bint suspended  # once at least, so all_tasks() knows it
+    cdef public bint _log_destroy_pending
     cdef readonly bint _must_cancel
     cdef public bint _asyncio_future_blocking
     cdef int cancels
     cdef readonly object _fut_waiter
-    cdef object cancel_message
+    cdef readonly object _cancel_message
     cdef object cancel_error
     cdef object error_traceback
     cdef list callbacks
@@ -57,8 +58,7 @@ cdef class CallTask(TimerEntry):
     cdef int _end(self, int state, object outcome, object error) except -1
     cdef int _call_back(self) except -1
     cdef int _wait_for(self, object awaited) except -1
-    cdef int _suspended(self) except -1
+    cdef int _suspend(self) except -1
     cdef int _step_soon(self, object error) except -1
     cdef int _report(self, dict report) except -1
     cdef int _check_ended(self, str pending) except -1
-    cdef object _cancelled_error(self)

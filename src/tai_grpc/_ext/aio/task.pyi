@@ -13,6 +13,7 @@ _T = TypeVar("_T", covariant=True)
 @disjoint_base
 class CallTask(TimerEntry, Generic[_T]):
     _asyncio_future_blocking: bool
+    _log_destroy_pending: bool
 
     def __init__(
         self,
