@@ -42,6 +42,10 @@ class Link:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all that is open now, for tests that own something the servers use."""
         await self._channels.aclose()
         await self._servers.aclose()
 

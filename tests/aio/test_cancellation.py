@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode
 
-from aio.link import BASIC, Link, Stuck, collect, failure, path, read_all, split, unary
+from aio.link import BASIC, Link, Stuck, collect, failure, path, split, unary
 
 
 def start(channel: Any, kind: str) -> Any:
@@ -47,10 +47,18 @@ async def test_cancelling_the_task_that_waits_cancels_the_call(link: Link, kind:
     channel = await link.open(stuck.handlers())
     call = start(channel, kind)
 
+    entered = asyncio.Event()
+
     async def wait() -> Any:
-        return await call if kind in ("Unary", "Collect") else await read_all(call)
+        if kind in ("Unary", "Collect"):
+            entered.set()
+            await call
+        async for _ in call:
+            entered.set()
 
     waiting = asyncio.create_task(wait())
+    # Defect of grpc.aio: a cancellation that meets an arriving message may be lost. So none is on its way.
+    await entered.wait()
     await stuck.begun.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
