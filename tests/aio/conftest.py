@@ -1,12 +1,14 @@
 """What grpc.aio does, asked of every implementation of its names.
 
-To add an implementation, add a line to IMPLEMENTATIONS: the module with grpc.aio's names, and the module that
-makes its credentials (`ssl_channel_credentials` and the like, which grpcio keeps in `grpc`). Every test here
-then runs on it as well. The tests reach an implementation by three fixtures only: `rpc`, the module; `creds`,
-its credentials' module; `link`, which starts servers and opens channels of it and closes them.
+To add an implementation, add a line to IMPLEMENTATIONS in implementations.py: the module with grpc.aio's
+names, and the module that makes its credentials (`ssl_channel_credentials` and the like, which grpcio keeps
+in `grpc`). Every test here then runs on it as well, and tests/interop runs it against every other one. The
+tests reach an implementation by three fixtures only: `rpc`, the module; `creds`, its credentials' module;
+`link`, which starts servers and opens channels of it and closes them.
 
 What a test asserts: codes, messages and their order, metadata, exceptions, and the details where users read
-them. Where grpc.aio has a defect, the test says so and takes what it does as well as what it should do.
+them. Where grpc.aio has a defect, the test says so, and forgives it to grpc.aio alone (`link.is_grpcio`)
+where it is plain what is right.
 """
 
 from __future__ import annotations
@@ -22,11 +24,8 @@ from typing import Any
 import pytest
 
 from aio.certificates import Certificates
+from aio.implementations import IMPLEMENTATIONS
 from aio.link import Link
-
-IMPLEMENTATIONS = {
-    "grpc.aio": "grpc",
-}
 
 # A test that waits longer waits for something that will not come; the slowest takes about two seconds.
 LIMIT = 30.0
