@@ -12,24 +12,26 @@ from os import urandom
 from typing import NamedTuple
 
 cimport cython
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from tai_grpc._ext.primitives.arguments cimport natural
-from tai_grpc._ext.primitives.atomics cimport add_seq, cas_seq, exchange, load, load_seq, set_bits, store
+from tai_grpc._ext.primitives.atomics cimport add_seq, cas_seq, exchange_held, load, load_seq, set_bits, store
 from tai_grpc._ext.primitives.breaker cimport (
     FAILURE, IGNORED, SUCCESS,
     breaker_bytes, breaker_settings, breaker_setup, breaker_view, retry_after_ns,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.endpoint cimport (
-    DRAINING, EJECTED, FULL, GROUP_BITS, LEAST_LOADED, MAX_CHUNKS, NEVER, PARKED, PLACE_BITS, RESERVED, USED,
-    Chunk, bits_of, breaker_of, chunk_begin, chunk_size, endpoint_at, places,
+    DRAINING, EJECTED, FULL, GROUP_BITS, HELD, LEAST_LOADED, MAX_CHUNKS, NEVER, PARKED, PLACE_BITS, RESERVED,
+    SHARED, USED, Chunk,
+    bits_of, breaker_of, chunk_begin, chunk_size, counted, endpoint_at, in_flight, mixed, places,
 )
 from tai_grpc._ext.primitives.outlier cimport judge_panic, readmit
 from tai_grpc._ext.primitives.slow_start cimport ramp_begin
-from tai_grpc._ext.primitives.strategies cimport Pick, balancer_pick, balancer_release
+from tai_grpc._ext.primitives.strategies cimport Pick, balancer_pick_held, balancer_release_held
 from tai_grpc._ext.primitives.tournament cimport replay, replay_all, tournament_init
 from tai_grpc._ext.primitives.window cimport WindowState
 
@@ -128,13 +130,15 @@ cdef class Ground:
     cdef int64_t reserve(self) except -1:
         """Find a free place and reserve it."""
         cdef int64_t count, place, status
+        cdef EndpointState *endpoint
         while True:
             count = places(self.state) if load_seq(&self.state.chunks) != 0 else 0
             for _ in range(count):
                 place = self.next_place % count
                 self.next_place = place + 1
+                endpoint = endpoint_at(self.state, place)
                 status = 0
-                if cas_seq(&endpoint_at(self.state, place).status, &status, RESERVED):
+                if in_flight(endpoint) == 0 and cas_seq(&endpoint.status, &status, RESERVED):
                     return place
             self.next_place = count
             self.grow()
@@ -203,10 +207,16 @@ cdef class Table:
                 state.guide_shift += 1
             state.stride = _stride(state.total)
         buckets = 0 if equal else ((state.total - 1) >> state.guide_shift) + 2
+        table.room = len(by_place)
         table.memory = Memory(
-            state.count * sizeof(EndpointState *) + (0 if equal else state.count + buckets) * sizeof(int64_t)
+            table.room * sizeof(PyObject *)
+            + state.count * sizeof(EndpointState *)
+            + (0 if equal else state.count + buckets) * sizeof(int64_t)
         )
-        state.endpoints = <EndpointState **>table.memory.data
+        table.places = <PyObject **>table.memory.data
+        for member in members:
+            table.places[member.place.index] = <PyObject *>member.place
+        state.endpoints = <EndpointState **>(table.places + table.room)
         for i in range(state.count):
             state.endpoints[i] = (<Member>drawn[i]).place.state
         if equal:
@@ -237,19 +247,20 @@ cdef class Endpoint:
 
     def __dealloc__(self):
         if self.taken:
-            balancer_release(self.place.ground.state, self.state, self.permit, IGNORED, 0)
+            balancer_release_held((<Place>self.place).ground.state, self.state, self.permit, IGNORED, 0)
+        Py_XDECREF(self.place)
 
     def __repr__(self):
         return f"<Endpoint {self.address}>"
 
     @property
     def address(self):
-        return None if self.place is None else self.place.address
+        return None if self.place is NULL else (<Place>self.place).address
 
     @property
     def index(self):
         """The endpoint's number: 0 and up in the order given; a removed one's goes to one that is added."""
-        return None if self.place is None else self.place.index
+        return None if self.place is NULL else (<Place>self.place).index
 
 
 # --- The balancer ---------------------------------------------------------------------------------------
@@ -344,7 +355,9 @@ cdef class LoadBalancer:
         self.breaker_config = breaker
         self.ground = Ground()
         self.state = self.ground.state
-        self.state.random = int.from_bytes(urandom(8), "little") if seed is None else seed
+        cdef uint64_t random = int.from_bytes(urandom(8), "little") if seed is None else seed
+        self.state.picks[HELD].random = <int64_t>random
+        self.state.picks[SHARED].random = <int64_t>mixed(random)
         self.state.strategy = _STRATEGIES.index(strategy)
         self.state.passed_over = DRAINING | PARKED | EJECTED
         self.state.next_sweep_ns = NEVER
@@ -385,12 +398,14 @@ cdef class LoadBalancer:
             self.state.failure_percentage_volume = config.failure_percentage.request_volume
             self.state.failure_threshold = config.failure_percentage.threshold / 100.0
 
+    @cython.final
     cdef Table newest(self):
         cdef Table table
         with cython.critical_section(self):
             table = self.table
         return table
 
+    @cython.final
     cdef Member member(self, EndpointState *endpoint):
         """The member at an endpoint's place, None when it is removed."""
         cdef Table table = self.newest()
@@ -408,30 +423,32 @@ cdef class LoadBalancer:
         """
         cdef Table table = self.newest()
         cdef Pick pick
-        cdef Member member
-        cdef Endpoint endpoint
+        cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
         while True:
-            balancer_pick(self.state, &table.state, &pick)
+            balancer_pick_held(self.state, &table.state, &pick)
             if pick.endpoint is NULL:
                 raise self._refusal()
             # What the table lists keeps its place; what it does not was added meanwhile, or removed again.
-            if pick.endpoint.place < PyTuple_GET_SIZE(table.by_place):
-                member = <Member>PyTuple_GET_ITEM(table.by_place, pick.endpoint.place)
-                if member is not None:
-                    break
-            member = self.member(pick.endpoint)
-            if member is not None:
+            endpoint.place = place_in(table, pick.endpoint)
+            if endpoint.place is not NULL:
                 break
-            balancer_release(self.state, pick.endpoint, pick.permit, IGNORED, 0)
             table = self.newest()
-        endpoint = Endpoint.__new__(Endpoint)
+            endpoint.place = place_in(table, pick.endpoint)
+            if endpoint.place is not NULL:
+                break
+            balancer_release_held(self.state, pick.endpoint, pick.permit, IGNORED, 0)
+        Py_INCREF(<object>endpoint.place)
         endpoint.state = pick.endpoint
-        endpoint.place = member.place
         endpoint.permit = pick.permit
         endpoint.taken = 1
         if pick.change != 0:
-            member.breaker.announce(pick.change)
+            self._announce(endpoint.state, pick.change)
         return endpoint
+
+    cdef int _announce(self, EndpointState *endpoint, int change) except -1:
+        """Tell an endpoint's breaker of its transition, unless it is removed."""
+        cdef Member member = self.member(endpoint)
+        return 0 if member is None else member.breaker.announce(change)
 
     def _refusal(self):
         cdef int64_t wait_ns
@@ -463,34 +480,35 @@ cdef class LoadBalancer:
         """
         cdef int64_t latency = natural(latency_us)
         cdef int change, outcome
-        cdef Member member
         if not 0 <= latency <= MAX_LATENCY_US:
             latency = check_int("latency_us", latency_us, 0, MAX_LATENCY_US)
         if success is not None and type(success) is not bool:
             raise ConfigError("success", success, "True, False or None")
-        if endpoint.state is NULL or endpoint.place.ground is not self.ground:
+        if endpoint.place is NULL or (<Place>endpoint.place).ground is not self.ground:
             raise ValueError(f"{endpoint!r} was not picked from this balancer")
-        if exchange(&endpoint.taken, 0) == 0:
+        if exchange_held(&endpoint.taken, 0) == 0:
             raise ValueError(f"{endpoint!r} was released before")
         outcome = IGNORED if success is None else SUCCESS if success is True else FAILURE
-        change = balancer_release(self.state, endpoint.state, endpoint.permit, outcome, latency)
+        change = balancer_release_held(self.state, endpoint.state, endpoint.permit, outcome, latency)
         if change != 0:
-            member = self.member(endpoint.state)
-            if member is not None:
-                member.breaker.announce(change)
+            self._announce(endpoint.state, change)
 
     # --- Endpoints come and go
 
     cdef Member _settle(self, str address, int64_t weight):
         """Give a new endpoint a place and a breaker; it takes no part yet."""
+        cdef char *begin
         cdef Place place = Place.__new__(Place)
         cdef Member member = Member.__new__(Member)
         place.ground = self.ground
         place.address = address
         place.index = self.ground.reserve()
         place.state = endpoint_at(self.state, place.index)
-        # All but its status and its place.
-        memset(&place.state.started, 0, <size_t>(self.state.place_bytes - 2 * <int64_t>sizeof(int64_t)))
+        place.state.before = counted(place.state.started)
+        # All from there on.
+        begin = <char *>&place.state.latency_ewma
+        memset(begin, 0, <size_t>(<char *>place.state + self.state.place_bytes - begin))
+        store(&place.state.turn, 0)
         store(&place.state.weight, weight)
         store(&place.state.ramp, FULL)
         member.place = place
@@ -655,8 +673,8 @@ cdef class LoadBalancer:
             state = member.place.state
             status = load_seq(&state.status)
             failures = load_seq(&state.failures)
-            finished = load_seq(&state.finished)
-            started = load_seq(&state.started)
+            finished = counted(state.finished) - state.before
+            started = counted(state.started) - state.before
             stats.append(EndpointStats(
                 member.place.address,
                 started - finished,

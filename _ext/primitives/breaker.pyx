@@ -302,11 +302,6 @@ cdef int64_t retry_after_ns(BreakerState *breaker) noexcept nogil:
     return max(<int64_t>0, at - ticks()) << TICK_SHIFT
 
 
-cdef bint would_admit(BreakerState *breaker) noexcept nogil:
-    """Whether `acquire` would give a permit now; takes none."""
-    return load_u64(&breaker.word) >> STATE_SHIFT == CLOSED or retry_after_ns(breaker) == 0
-
-
 cdef WindowCounts counts_of(BreakerState *breaker) noexcept nogil:
     """What is known of the recent calls of the current era."""
     cdef uint64_t word = load_u64(&breaker.word)

@@ -18,7 +18,7 @@ whether their breakers have changed or their time has come; that costs a look at
 from libc.stdint cimport uint64_t
 
 from tai_grpc._ext.primitives.atomics cimport (
-    add_seq, cas_seq, clear_bits, load, load_seq, load_u64, set_bits, store,
+    add_seq, cas_seq, clear_bits, fence, load, load_seq, load_u64, set_bits, store,
 )
 from tai_grpc._ext.primitives.breaker cimport retry_after_ns
 from tai_grpc._ext.primitives.endpoint cimport (
@@ -38,7 +38,7 @@ cdef struct Player:
     # Calls in flight and the next one, and what they count against.
     int64_t calls
     int64_t share
-    uint64_t turn
+    int64_t turn
 
 
 cdef inline void _look(
@@ -48,7 +48,7 @@ cdef inline void _look(
     player.plays = takes_part(endpoint, passed_over)
     player.calls = in_flight(endpoint) + 1
     player.share = load_seq(&endpoint.weight) * load_seq(&endpoint.ramp)
-    player.turn = load_u64(&endpoint.turn)
+    player.turn = load(&endpoint.turn)
 
 
 cdef inline bint _beats(const Player *one, const Player *other) noexcept nogil:
@@ -135,6 +135,8 @@ cdef void replay(BalancerState *balancer, int64_t place) noexcept nogil:
     cdef int64_t *nodes
     if _is_one_group(balancer):
         return
+    # The change, which may be a plain store, is to be seen by all before this reads the first version.
+    fence()
     chunk = chunk_of(balancer, place)
     nodes = balancer.chunk[chunk].nodes
     i = (chunk_size(balancer, chunk) + place - chunk_begin(balancer, chunk)) >> GROUP_BITS

@@ -2,6 +2,7 @@
 calls strategies.balancer_pick and balancer_release with the `state` of both.
 """
 
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.primitives.arena cimport Memory
@@ -42,19 +43,27 @@ cdef class Table:
     cdef Memory memory
     # In the order in which they were added.
     cdef tuple members
-    # By the number of its place: a Member or None.
+    # By the number of its place: a Member or None; and of those its Place or NULL, of `room` places.
     cdef tuple by_place
+    cdef PyObject **places
+    cdef int64_t room
     cdef dict by_address
 
     @staticmethod
     cdef Table of(Ground ground, list members, int64_t version)
 
 
+cdef inline PyObject *place_in(Table table, EndpointState *endpoint) noexcept:
+    """The Place of an endpoint, borrowed from the table; NULL when that does not list it."""
+    return table.places[endpoint.place] if endpoint.place < table.room else NULL
+
+
 cdef class Endpoint:
     """One pick: goes back with `LoadBalancer.release`, or by itself when it is dropped."""
     cdef EndpointState *state
-    # What keeps the state's memory.
-    cdef Place place
+    # A reference to its Place, which keeps the state's memory; NULL: it was not picked. (As an object, it would
+    # begin as None, and cost a pick two changes of a count that is every thread's.)
+    cdef PyObject *place
     cdef int64_t permit
     # 1 from the pick to the release.
     cdef int64_t taken
@@ -70,6 +79,7 @@ cdef class LoadBalancer:
 
     cdef Table newest(self)
     cdef Member member(self, EndpointState *endpoint)
+    cdef int _announce(self, EndpointState *endpoint, int change) except -1
     cdef Member _settle(self, str address, int64_t weight)
     cdef int _open(self, EndpointState *endpoint) except -1
     cdef int _changed(self, EndpointState *endpoint) except -1

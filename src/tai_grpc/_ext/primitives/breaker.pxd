@@ -88,10 +88,14 @@ cdef void breaker_init(
 ) noexcept nogil
 cdef int64_t acquire_slow(BreakerState *breaker, int *change) noexcept nogil
 cdef int settle_slow(BreakerState *breaker, int64_t permit, int outcome) noexcept nogil
-cdef bint would_admit(BreakerState *breaker) noexcept nogil
 cdef int64_t retry_after_ns(BreakerState *breaker) noexcept nogil
 cdef WindowCounts counts_of(BreakerState *breaker) noexcept nogil
 cdef int state_of(BreakerState *breaker) noexcept nogil
+
+
+cdef inline bint would_admit(BreakerState *breaker) noexcept nogil:
+    """Whether `acquire` would give a permit now; takes none."""
+    return load_u64(&breaker.word) >> STATE_SHIFT == CLOSED or retry_after_ns(breaker) == 0
 
 
 cdef inline int64_t acquire(BreakerState *breaker, int *change) noexcept nogil:
