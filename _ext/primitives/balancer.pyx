@@ -12,7 +12,8 @@ from os import urandom
 from typing import NamedTuple
 
 cimport cython
-from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from cpython.object cimport PyObject, PyTypeObject, destructor
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
@@ -245,11 +246,6 @@ cdef class Endpoint:
     outcome.
     """
 
-    def __dealloc__(self):
-        if self.taken:
-            balancer_release_held((<Place>self.place).ground.state, self.state, self.permit, IGNORED, 0)
-        Py_XDECREF(self.place)
-
     def __repr__(self):
         return f"<Endpoint {self.address}>"
 
@@ -261,6 +257,25 @@ cdef class Endpoint:
     def index(self):
         """The endpoint's number: 0 and up in the order given; a removed one's goes to one that is added."""
         return None if self.place is NULL else (<Place>self.place).index
+
+
+# What would be Endpoint.__dealloc__, but for this: Cython puts the current exception away around that, which
+# takes as long as all the rest of it, and nothing here can meddle with one.
+cdef destructor _forget = (<PyTypeObject *>Endpoint).tp_dealloc
+
+
+cdef void _end(PyObject *dropped) noexcept:
+    # Casts alone: a variable of its type would count a reference to what has none any more.
+    cdef PyObject *place = (<Endpoint>dropped).place
+    if (<Endpoint>dropped).taken:
+        balancer_release_held(
+            (<Place>place).ground.state, (<Endpoint>dropped).state, (<Endpoint>dropped).permit, IGNORED, 0
+        )
+    Py_XDECREF(place)
+    _forget(dropped)
+
+
+(<PyTypeObject *>Endpoint).tp_dealloc = _end
 
 
 # --- The balancer ---------------------------------------------------------------------------------------

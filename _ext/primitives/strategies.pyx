@@ -30,7 +30,16 @@ from tai_grpc._ext.primitives.outlier cimport judge_panic, sweep
 from tai_grpc._ext.primitives.slow_start cimport ramp_step
 from tai_grpc._ext.primitives.tournament cimport least_loaded, park, replay, unpark
 
-cdef int64_t DRAWS = 16
+cdef extern from *:
+    """
+    /* So that each lane has code of its own, in which the lane is no question. */
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    """
+
+cdef enum:
+    DRAWS = 16
+
 cdef double TAU_NS = 10e9
 
 
