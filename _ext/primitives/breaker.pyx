@@ -82,6 +82,7 @@ cdef tuple _STATES = (
     CircuitState.CLOSED,  # disabled
     CircuitState.CLOSED,  # metrics only
 )
+cdef tuple _NAMES = tuple([state.name for state in _STATES])
 cdef tuple _WINDOWS = (Window.CONSECUTIVE, Window.COUNT, Window.TIME)
 cdef dict _CODE_OUTCOMES = dict(CODE_OUTCOMES)
 # Makes CircuitBreaker.__cinit__ leave the state to breaker_view.
@@ -434,11 +435,14 @@ cdef class CircuitBreaker:
 
     def _refusal(self):
         cdef int64_t wait_ns = retry_after_ns(self.state_)
+        cdef int64_t wait_ms
         breaker = f"circuit breaker {self.name!r}" if self.name else "circuit breaker"
         if wait_ns < 0:
-            return CircuitOpenError(f"{breaker} was forced open", inf)
-        wait = wait_ns * 1e-9
-        return CircuitOpenError(f"{breaker} is {self.state.name}: try again in {wait:.3f} s", wait)
+            return _error(f"{breaker} was forced open", inf)
+        wait_ms = (wait_ns + 500_000) // 1_000_000
+        state = _NAMES[state_of(self.state_)]
+        wait = f"{wait_ms // 1000}.{wait_ms % 1000:03}"
+        return _error(f"{breaker} is {state}: try again in {wait} s", wait_ns * 1e-9)
 
     def acquire(self):
         """Return a permit (>= 0) for one call, to be given to `settle`, or -1 when the call is refused."""
@@ -565,13 +569,29 @@ cdef class CircuitBreaker:
                 raise ConfigError("callback", callback, f"at most {MAX_CALLBACKS} callbacks")
             self.callbacks += (callback,)
 
-    # Every entry into a `with` block keeps its own permit, in the context that threads and tasks have each
-    # for themselves; within one context, the innermost block on this breaker ends first.
+    # A `with` block needs its permit when it ends, whoever ends it. While all that are open have the same one,
+    # which is the era's, their number is enough, and costs a tenth of the context. Else each keeps its own in
+    # the context that threads and tasks have each for themselves; within one context, the innermost block on
+    # this breaker ends first. While there is one of those, each new one is one of those, so what is found in
+    # a context is always further in than what is not.
 
     def __enter__(self):
-        cdef int64_t permit = self.take()
-        PyContextVar_Set(_entered, (self, permit, self.started(), get_value(_entered)))
+        self._enter(self.take())
         return self
+
+    cdef int _enter(self, int64_t permit) except -1:
+        with cython.critical_section(self):
+            if (
+                self.apart == 0
+                and self.state_.slow_ns == 0
+                and (self.alike == 0 or self.alike_permit == permit)
+            ):
+                self.alike += 1
+                self.alike_permit = permit
+                return 0
+            self.apart += 1
+        PyContextVar_Set(_entered, (self, permit, self.started(), get_value(_entered)))
+        return 0
 
     def __exit__(self, kind, error, traceback):
         cdef int64_t started_ns
@@ -585,15 +605,25 @@ cdef class CircuitBreaker:
         self.__exit__(kind, error, traceback)
 
     cdef int64_t _leave(self, int64_t *started_ns) except -2:
-        """Take the innermost entry into this breaker off the context; return its permit and its start."""
-        cdef object entry = get_value(_entered)
+        """End the innermost block on this breaker; return its permit and its start."""
+        cdef object entry
         cdef list inner = []
+        started_ns[0] = 0
+        with cython.critical_section(self):
+            if self.apart == 0 and self.alike != 0:
+                self.alike -= 1
+                return self.alike_permit
+        entry = get_value(_entered)
         while entry is not None and entry[0] is not self:
             inner.append(entry)
             entry = entry[3]
+        with cython.critical_section(self):
+            if entry is None and self.alike != 0:
+                self.alike -= 1
+                return self.alike_permit
+            self.apart -= self.apart != 0
         if entry is None:
             # Left in another context than it was entered in, as a generator may be: the permit is unknown.
-            started_ns[0] = 0
             return CURRENT_ERA
         cdef object rest = entry[3]
         for breaker, permit, start, _ in reversed(inner):
@@ -636,6 +666,13 @@ cdef class CircuitBreaker:
                 return result
 
         return guarded
+
+
+cdef object _error(str message, double retry_after):
+    """A CircuitOpenError, made without its __init__: that takes as long as the rest of a refusal."""
+    cdef object error = CircuitOpenError.__new__(CircuitOpenError, message)
+    error.retry_after = retry_after
+    return error
 
 
 cdef int _default_outcome(object error) except -1:

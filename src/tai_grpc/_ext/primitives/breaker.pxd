@@ -138,12 +138,18 @@ cdef class CircuitBreaker:
     cdef readonly str name
     cdef object outcome_of
     cdef tuple callbacks
+    # The `with` blocks on this object that are open: those that share one permit and have no start, and those
+    # that are in the context.
+    cdef int64_t alike
+    cdef int64_t alike_permit
+    cdef int64_t apart
 
     cdef int announce(self, int change) except -1
     cdef int64_t take(self) except -2
     cdef int64_t started(self) noexcept
     cdef int finish(self, int64_t permit, int outcome, int64_t started_ns) except -1
     cdef int judge(self, object error) except -1
+    cdef int _enter(self, int64_t permit) except -1
     cdef int64_t _leave(self, int64_t *started_ns) except -2
 
 
