@@ -54,7 +54,8 @@ sanitize: build ## the primitives' tests on a build that stops at a wrong access
 	$(BIN)/python -m pytest --capture=sys tests/_ext/primitives tests/resilience
 
 kill-sweep: build ## kill a process at every instruction of every operation on shared memory: minutes
-	@$(BIN)/python -m pytest tests/_ext/primitives/test_kill_sweep.py --kill-at-every instructions
+	@$(BIN)/python -m pytest tests/_ext/primitives/test_kill_sweep.py --kill-at-every instructions \
+	  -o faulthandler_timeout=0
 
 lint: build ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """A program: operations on shared memory, each killed after every store that it makes there.
 
     kill_sweep.py MODULE stores          MODULE is marked.pyx, compiled
-    kill_sweep.py MODULE instructions    after every instruction as well, if it has at most 2,500
+    kill_sweep.py MODULE instructions    after every instruction as well, if it has at most 1,500
 
 A child runs the operation step by step under ptrace, and the parent looks after each step whether the memory
 has changed: what a kill leaves is the same from one store to the next. It kills the child with SIGKILL, sees
@@ -32,7 +32,7 @@ from tai_grpc._ext.primitives.shared import share
 from tai_grpc.config import CircuitBreakerConfig, Outcome, Window
 
 TRACE_ME, SINGLE_STEP = 0, 9
-MAX_INSTRUCTIONS = 2_500
+MAX_INSTRUCTIONS = 1_500
 SIZE = 1 << 14
 BOOT = bytes(16)
 LAYOUT = (1, 1000, 1)
@@ -52,7 +52,7 @@ class NotPermittedError(Exception):
 
 @dataclass
 class Case:
-    """An operation, and how to look at what it works on. `parts`: it is made of several that each are whole."""
+    """An operation, and how to look at what it works on. `parts`: it is several, each whole by itself."""
 
     name: str
     operation: Callable[[], object]

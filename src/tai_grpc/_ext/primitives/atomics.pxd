@@ -4,9 +4,9 @@ They are free of locks, so a thread or process that stops between any two of the
 hold between processes that map the same memory. Loads acquire, stores release, a compare-and-swap does
 both; `add` is relaxed: it orders nothing but itself.
 
-A word that is changed by nobody but who holds the GIL needs no read-modify-write, which costs as much as a
-compiled call: `add_held` and `exchange_held` load it and store it. Anybody may read such a word. Without a GIL
-(Py_GIL_DISABLED) they are what `add_seq` and `exchange` are.
+A word that is changed by nobody but who holds the GIL needs no read-modify-write, which costs half as much as
+a compiled call: `add_held` and `exchange_held` load it and store it. Anybody may read such a word. Without a
+GIL (Py_GIL_DISABLED) they are what `add_seq` and `exchange` are.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -71,8 +71,8 @@ cdef extern from *:
     int64_t set_bits "tai_set_bits" (int64_t *word, int64_t bits) noexcept nogil
     int64_t clear_bits "tai_clear_bits" (int64_t *word, int64_t bits) noexcept nogil
 
-    # For who holds the GIL (which Cython cannot check here), on words that nobody changes without it. What was
-    # there before.
+    # For who holds the GIL (which Cython cannot check here), on words that nobody changes without it. These
+    # return what was there before.
     int64_t add_held "tai_add_held" (int64_t *word, int64_t value) noexcept nogil
     int64_t exchange_held "tai_exchange_held" (int64_t *word, int64_t value) noexcept nogil
 

@@ -69,8 +69,8 @@ cdef extern from *:
 
 cdef struct EndpointState:
     int64_t status
-    # By lane. Calls in flight are `started - finished`; load `finished` first, so that they are never below 0.
-    # Both go on when the place is given to another endpoint: who comes too late finds no count to spoil.
+    # By lane. Calls in flight are `started - finished`; load `finished` first, so that they are never below
+    # 0. Both go on when the place is given to another endpoint: who comes too late finds no count to spoil.
     int64_t started[LANES]
     int64_t finished[LANES]
     int64_t weight
