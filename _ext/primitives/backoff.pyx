@@ -3,6 +3,7 @@
 
 import random
 
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from libc.math cimport pow
 
 from tai_grpc._ext.primitives.arguments cimport natural
@@ -60,12 +61,16 @@ cdef double backoff_wait(const BackoffState *backoff, int64_t retry, double draw
 cdef BackoffState backoff_state(object config) except *:
     """What a RetryConfig says of waits, in plain numbers."""
     cdef BackoffState state
-    if not isinstance(config, RetryConfig):
+    cdef object jitter
+    if type(config) is not RetryConfig and not isinstance(config, RetryConfig):
         raise ConfigError("config", config, "a RetryConfig")
     state.initial = config.initial_backoff
     state.longest = config.max_backoff
     state.multiplier = config.backoff_multiplier
-    state.jitter = _JITTERS.index(config.jitter)
+    jitter = config.jitter
+    state.jitter = 0
+    while _JITTERS[state.jitter] is not jitter:
+        state.jitter += 1
     return state
 
 
@@ -99,7 +104,11 @@ def backoff(config, retry, previous, uniform=random.uniform):
     """
     cdef BackoffState state = backoff_state(config)
     cdef int64_t number = natural(retry)
-    cdef double last = check_float("previous", previous, 0.0, LONGEST)
+    cdef double last = -1.0
+    if PyFloat_CheckExact(previous):
+        last = PyFloat_AS_DOUBLE(previous)
+    if not 0.0 <= last <= LONGEST:
+        last = check_float("previous", previous, 0.0, LONGEST)
     if number < 1:
         raise ConfigError("retry", retry, "an int from 1")
     _check_uniform(uniform)

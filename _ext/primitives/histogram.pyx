@@ -14,7 +14,7 @@ from tai_grpc._ext.primitives.hdr cimport (
 )
 from tai_grpc._ext.primitives.hdr_blob cimport read_counts, read_header, write_blob
 
-from tai_grpc._ext.primitives.hdr_blob import BLOB_ERRORS
+from tai_grpc._ext.primitives.hdr_blob import BLOB_ERRORS as _BLOB_ERRORS
 from tai_grpc.config import check_float, check_int
 from tai_grpc.errors import ConfigError
 
@@ -358,6 +358,6 @@ cdef class LatencyHistogram:
             lowest, highest, digits, size, inflate = read_header(blob)
             histogram = LatencyHistogram(lowest, highest, digits)
             read_counts(inflate, size, histogram.counts_, histogram.state_.counts_len)
-        except BLOB_ERRORS as error:
+        except _BLOB_ERRORS as error:
             raise ValueError(f"not an HdrHistogram V2 blob: {error}") from error
         return histogram
