@@ -16,7 +16,6 @@ from libc.math cimport llround
 
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
-from tai_grpc._ext.primitives.circuit cimport force
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.window cimport WindowCounts, WindowState
 

@@ -8,7 +8,7 @@ The counts are all that there is: number, extremes, mean and percentiles are rea
 one atomic add, and there is nothing that could disagree with the counts, whoever stops half way.
 """
 
-from tai_grpc._ext.primitives.atomics cimport add, load
+from tai_grpc._ext.primitives.atomics cimport add, cas, exchange, load, store
 
 cdef extern from *:
     """
@@ -157,3 +157,95 @@ cdef int64_t last_index(const HistogramState *histogram, const int64_t *counts) 
     while index >= 0 and load(&counts[index]) == 0:
         index -= 1
     return index
+
+
+# --- Whole histograms -----------------------------------------------------------------------------------
+
+
+cdef void histogram_convert(
+    const HistogramState *ours, const HistogramState *theirs, const int64_t *their_counts, int64_t *result
+) noexcept nogil:
+    """Add their counts to `result`: `counts_len` + 1 zeros, for the counts in our layout and for `clamped`.
+
+    Of another layout, each bucket goes where its lowest value goes.
+    """
+    cdef bint same = (
+        theirs.unit_magnitude == ours.unit_magnitude
+        and theirs.half_magnitude == ours.half_magnitude
+        and theirs.highest <= ours.highest
+    )
+    cdef int64_t clamped_at = ours.counts_len
+    cdef int64_t index, count, value
+    for index in range(theirs.counts_len):
+        count = load(&their_counts[index])
+        if count == 0:
+            continue
+        if same:
+            result[index] = count
+            continue
+        value = lowest_at(theirs, index)
+        if value > ours.highest:
+            result[clamped_at] += count
+            value = ours.highest
+        result[index_of(ours, value)] += count
+    result[clamped_at] += load(&theirs.clamped)
+
+
+cdef bint histogram_merge(
+    HistogramState *histogram, int64_t *counts, const int64_t *converted
+) noexcept nogil:
+    """Add what `histogram_convert` made; False, and nothing is added, when there would be over MAX_COUNT."""
+    cdef int64_t clamped_at = histogram.counts_len
+    cdef int64_t room = MAX_COUNT - histogram_count(histogram, counts)
+    cdef int64_t index
+    for index in range(clamped_at):
+        room -= converted[index]
+    if room < 0:
+        return False
+    for index in range(clamped_at):
+        if converted[index] != 0:
+            add(&counts[index], converted[index])
+    add(&histogram.clamped, converted[clamped_at])
+    return True
+
+
+cdef int64_t histogram_subtract(
+    HistogramState *histogram, int64_t *counts, const int64_t *converted, int64_t *here
+) noexcept nogil:
+    """Take away what `histogram_convert` made and return -1.
+
+    Or nothing, and return the index of a count that is less, and in `here` that count; `counts_len`: of
+    `clamped`.
+    """
+    cdef int64_t clamped_at = histogram.counts_len
+    cdef int64_t index, taken
+    cdef int64_t *word
+    for index in range(clamped_at + 1):
+        word = &counts[index] if index < clamped_at else &histogram.clamped
+        here[0] = load(word)
+        while here[0] >= converted[index] and not cas(word, here, here[0] - converted[index]):
+            pass
+        if here[0] < converted[index]:
+            for taken in range(index):
+                add(&counts[taken], converted[taken])
+            return index
+    return -1
+
+
+cdef void histogram_take_all(
+    HistogramState *histogram, int64_t *counts, HistogramState *into, int64_t *into_counts
+) noexcept nogil:
+    """Move everything to an empty histogram of the same layout: each count is exchanged with 0."""
+    cdef int64_t index
+    for index in range(histogram.counts_len):
+        if load(&counts[index]) != 0:
+            into_counts[index] = exchange(&counts[index], 0)
+    into.clamped = exchange(&histogram.clamped, 0)
+
+
+cdef void histogram_reset(HistogramState *histogram, int64_t *counts) noexcept nogil:
+    """Forget everything."""
+    cdef int64_t index
+    for index in range(histogram.counts_len):
+        store(&counts[index], 0)
+    store(&histogram.clamped, 0)

@@ -8,10 +8,8 @@ from libc.stdlib cimport calloc, free, malloc
 
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
-from tai_grpc._ext.primitives.atomics cimport add, cas, exchange, load, store
-from tai_grpc._ext.primitives.hdr cimport (
-    MAX_COUNT, MAX_VALUE, first_index, highest_at, histogram_mean, index_of, last_index, lowest_at,
-)
+from tai_grpc._ext.primitives.atomics cimport load
+from tai_grpc._ext.primitives.hdr cimport MAX_VALUE
 from tai_grpc._ext.primitives.hdr_blob cimport read_counts, read_header, write_blob
 
 from tai_grpc._ext.primitives.hdr_blob import BLOB_ERRORS as _BLOB_ERRORS
@@ -20,12 +18,6 @@ from tai_grpc.errors import ConfigError
 
 cdef int64_t MAX_LOWEST = <int64_t>1 << 40
 cdef char *_FORMAT = b"q"
-
-
-cdef LatencyHistogram _histogram(object other):
-    if not isinstance(other, LatencyHistogram):
-        raise ConfigError("other", other, "a LatencyHistogram")
-    return other
 
 
 cdef class LatencyHistogram:
@@ -223,38 +215,20 @@ cdef class LatencyHistogram:
         buffer.suboffsets = NULL
         buffer.internal = NULL
 
-    cdef int64_t *counts_in(self, LatencyHistogram other) except NULL:
-        """The counts of `other` in this layout, and after them its `clamped`; to be freed.
-
-        Of another layout, each bucket goes where its lowest value goes.
-        """
-        cdef const HistogramState *theirs = other.state_
-        cdef const HistogramState *ours = self.state_
-        cdef bint same = (
-            theirs.unit_magnitude == ours.unit_magnitude
-            and theirs.half_magnitude == ours.half_magnitude
-            and theirs.highest <= ours.highest
-        )
-        cdef int64_t clamped_at = ours.counts_len
-        cdef int64_t index, count, value
-        cdef int64_t *result = <int64_t *>calloc(<size_t>clamped_at + 1, sizeof(int64_t))
-        if result is NULL:
-            raise MemoryError(f"cannot set aside {(clamped_at + 1) * sizeof(int64_t)} bytes")
+    cdef int64_t *counts_of(self, object other) except NULL:
+        """The counts of `other` in this layout, and after them its `clamped`; to be freed."""
+        cdef LatencyHistogram theirs
+        cdef size_t size = <size_t>self.state_.counts_len + 1
+        cdef int64_t *converted
+        if not isinstance(other, LatencyHistogram):
+            raise ConfigError("other", other, "a LatencyHistogram")
+        theirs = <LatencyHistogram>other
+        converted = <int64_t *>calloc(size, sizeof(int64_t))
+        if converted is NULL:
+            raise MemoryError(f"cannot set aside {size * sizeof(int64_t)} bytes")
         with nogil:
-            for index in range(theirs.counts_len):
-                count = load(&other.counts_[index])
-                if count == 0:
-                    continue
-                if same:
-                    result[index] = count
-                    continue
-                value = lowest_at(theirs, index)
-                if value > ours.highest:
-                    result[clamped_at] += count
-                    value = ours.highest
-                result[index_of(ours, value)] += count
-            result[clamped_at] += load(&theirs.clamped)
-        return result
+            histogram_convert(self.state_, theirs.state_, theirs.counts_, converted)
+        return converted
 
     def merge(self, other):
         """Add the counts of `other`, which may have another layout: then each bucket by its lowest value.
@@ -263,22 +237,12 @@ cdef class LatencyHistogram:
             ConfigError: `other` is no LatencyHistogram.
             OverflowError: there would be more than 2^62 values; nothing is added.
         """
-        cdef int64_t index
-        cdef LatencyHistogram theirs = _histogram(other)
-        cdef int64_t *counts = self.counts_in(theirs)
-        cdef bint full
+        cdef int64_t *converted = self.counts_of(other)
+        cdef bint merged
         with nogil:
-            full = (
-                histogram_count(theirs.state_, theirs.counts_)
-                > MAX_COUNT - histogram_count(self.state_, self.counts_)
-            )
-            if not full:
-                for index in range(self.state_.counts_len):
-                    if counts[index] != 0:
-                        add(&self.counts_[index], counts[index])
-                add(&self.state_.clamped, counts[self.state_.counts_len])
-        free(counts)
-        if full:
+            merged = histogram_merge(self.state_, self.counts_, converted)
+        free(converted)
+        if not merged:
             raise OverflowError("the histogram would be full: it counts at most 2^62 values")
 
     def subtract(self, other):
@@ -291,28 +255,19 @@ cdef class LatencyHistogram:
             ConfigError: `other` is no LatencyHistogram, or counts more of some value than this one, which
                 keeps its counts then.
         """
-        cdef int64_t *counts = self.counts_in(_histogram(other))
-        cdef int64_t clamped_at = self.state_.counts_len
-        cdef int64_t lacking = -1
+        cdef int64_t *converted = self.counts_of(other)
         cdef int64_t here = 0
         cdef int64_t there = 0
-        cdef int64_t index
-        cdef int64_t *word
+        cdef int64_t lacking
         with nogil:
-            for index in range(clamped_at + 1):
-                word = &self.counts_[index] if index < clamped_at else &self.state_.clamped
-                here = load(word)
-                while here >= counts[index] and not cas(word, &here, here - counts[index]):
-                    pass
-                if here < counts[index]:
-                    lacking = index
-                    there = counts[index]
-                    break
-            for index in range(lacking):
-                add(&self.counts_[index], counts[index])
-        free(counts)
+            lacking = histogram_subtract(self.state_, self.counts_, converted, &here)
+            if lacking >= 0:
+                there = converted[lacking]
+        free(converted)
         if lacking >= 0:
-            which = "clamped" if lacking == clamped_at else f"of {lowest_at(self.state_, lacking)}"
+            which = (
+                "clamped" if lacking == self.state_.counts_len else f"of {lowest_at(self.state_, lacking)}"
+            )
             raise ConfigError("other", other, f"no counts above this one's: {which} {here}, not {there}")
 
     def interval_histogram(self):
@@ -323,21 +278,14 @@ cdef class LatencyHistogram:
         cdef LatencyHistogram interval = LatencyHistogram(
             self.state_.lowest, self.state_.highest, self.state_.significant_digits
         )
-        cdef int64_t index
         with nogil:
-            for index in range(self.state_.counts_len):
-                if load(&self.counts_[index]) != 0:
-                    interval.counts_[index] = exchange(&self.counts_[index], 0)
-            interval.state_.clamped = exchange(&self.state_.clamped, 0)
+            histogram_take_all(self.state_, self.counts_, interval.state_, interval.counts_)
         return interval
 
     def reset(self):
         """Forget everything. Values recorded meanwhile may or may not be forgotten."""
-        cdef int64_t index
         with nogil:
-            for index in range(self.state_.counts_len):
-                store(&self.counts_[index], 0)
-            store(&self.state_.clamped, 0)
+            histogram_reset(self.state_, self.counts_)
 
     def encode(self):
         """The counts as an HdrHistogram V2 compressed blob in base64, which every HdrHistogram reads.

@@ -43,6 +43,19 @@ cdef void histogram_percentiles(
     int64_t *values,
     Py_ssize_t n,
 ) noexcept nogil
+cdef void histogram_convert(
+    const HistogramState *ours, const HistogramState *theirs, const int64_t *their_counts, int64_t *result
+) noexcept nogil
+cdef bint histogram_merge(
+    HistogramState *histogram, int64_t *counts, const int64_t *converted
+) noexcept nogil
+cdef int64_t histogram_subtract(
+    HistogramState *histogram, int64_t *counts, const int64_t *converted, int64_t *here
+) noexcept nogil
+cdef void histogram_take_all(
+    HistogramState *histogram, int64_t *counts, HistogramState *into, int64_t *into_counts
+) noexcept nogil
+cdef void histogram_reset(HistogramState *histogram, int64_t *counts) noexcept nogil
 cdef double histogram_mean(const HistogramState *histogram, const int64_t *counts) noexcept nogil
 cdef int64_t first_index(const HistogramState *histogram, const int64_t *counts) noexcept nogil
 cdef int64_t last_index(const HistogramState *histogram, const int64_t *counts) noexcept nogil

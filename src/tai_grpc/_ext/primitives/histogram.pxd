@@ -4,8 +4,9 @@ from libc.stdint cimport int64_t
 
 from tai_grpc._ext.primitives.hdr cimport (
     HistogramState,
-    histogram_count, histogram_percentile, histogram_percentiles, histogram_record,
-    histogram_record_corrected, layout,
+    first_index, highest_at, histogram_convert, histogram_count, histogram_mean, histogram_merge,
+    histogram_percentile, histogram_percentiles, histogram_record, histogram_record_corrected,
+    histogram_reset, histogram_subtract, histogram_take_all, last_index, layout, lowest_at,
 )
 
 
@@ -18,4 +19,4 @@ cdef class LatencyHistogram:
     cdef Py_ssize_t shape[1]
     cdef Py_ssize_t strides[1]
 
-    cdef int64_t *counts_in(self, LatencyHistogram other) except NULL
+    cdef int64_t *counts_of(self, object other) except NULL
