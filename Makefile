@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SANITIZED := build/sanitize
 SOURCES := $(shell find _ext src protos -name '*.pyx' -o -name '*.pxd' -o -name '*.proto') setup.py pyproject.toml
 
-.PHONY: demo test bench sanitize lint build wheel clean help
+.PHONY: demo test bench sanitize kill-sweep lint build wheel clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -52,6 +52,10 @@ sanitize: build ## the primitives' tests on a build that stops at a wrong access
 	  UBSAN_OPTIONS=print_stacktrace=1; \
 	$(BIN)/python -c 'import sys, tai_grpc; sys.exit("$(SANITIZED)" not in tai_grpc.__file__)' && \
 	$(BIN)/python -m pytest --capture=sys tests/_ext/primitives tests/resilience
+
+kill-sweep: build ## kill a process at every instruction of every operation on shared memory: minutes
+	@$(BIN)/python -m pytest tests/_ext/primitives/test_kill_sweep.py --kill-at-every instructions \
+	  -o faulthandler_timeout=0
 
 lint: build ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .

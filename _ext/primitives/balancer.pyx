@@ -1,36 +1,33 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
-"""The load balancer: endpoints that come and go while calls are spread over them.
-
-What a pick reads of the membership is a Table that never changes: a change makes a new one and puts it in the
-old one's place, which lives on as long as somebody reads it. An endpoint's own state lies in a place of its
-own, which no table owns, so counts are never lost by a change; see endpoint.pxd for its memory.
-"""
+"""The load balancer: endpoints that come and go while calls are spread over them."""
 
 from collections.abc import Iterable, Mapping
-from math import gcd, inf
+from math import inf
 from os import urandom
 from typing import NamedTuple
 
 cimport cython
+from cpython.object cimport PyObject, PyTypeObject, destructor
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from tai_grpc._ext.primitives.arguments cimport natural
-from tai_grpc._ext.primitives.atomics cimport add_seq, cas_seq, exchange, load, load_seq, set_bits, store
+from tai_grpc._ext.primitives.atomics cimport add_seq, cas_seq, exchange_held, load, load_seq, set_bits, store
 from tai_grpc._ext.primitives.breaker cimport (
     FAILURE, IGNORED, SUCCESS,
     breaker_bytes, breaker_settings, breaker_setup, breaker_view, retry_after_ns,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.endpoint cimport (
-    DRAINING, EJECTED, FULL, GROUP_BITS, LEAST_LOADED, MAX_CHUNKS, NEVER, PARKED, PLACE_BITS, RESERVED, USED,
-    Chunk, bits_of, breaker_of, chunk_begin, chunk_size, endpoint_at, places,
+    DRAINING, EJECTED, FULL, GROUP_BITS, HELD, LEAST_LOADED, NEVER, PARKED, RESERVED, SHARED, USED,
+    bits_of, breaker_of, counted, endpoint_at, mixed,
 )
 from tai_grpc._ext.primitives.outlier cimport judge_panic, readmit
 from tai_grpc._ext.primitives.slow_start cimport ramp_begin
-from tai_grpc._ext.primitives.strategies cimport Pick, balancer_pick, balancer_release
-from tai_grpc._ext.primitives.tournament cimport replay, replay_all, tournament_init
+from tai_grpc._ext.primitives.strategies cimport Pick, balancer_pick_held, balancer_release_held
+from tai_grpc._ext.primitives.tournament cimport replay
 from tai_grpc._ext.primitives.window cimport WindowState
 
 from tai_grpc._ext.primitives.breaker import CircuitState
@@ -82,149 +79,6 @@ class EndpointStats(NamedTuple):
     draining: bool
 
 
-# --- Memory, and who is where in it ---------------------------------------------------------------------
-
-
-# no_gc, here and below: what it refers to refers to nothing.
-@cython.no_gc
-@cython.final
-cdef class Ground:
-    def __cinit__(self):
-        self.memory = Memory(sizeof(BalancerState))
-        self.state = <BalancerState *>self.memory.data
-        self.chunks = []
-
-    cdef int grow(self) except -1:
-        """Add a chunk, unless somebody else has."""
-        cdef BalancerState *state = self.state
-        cdef int64_t number = load_seq(&state.chunks)
-        cdef int64_t size = chunk_size(state, number)
-        cdef int64_t nodes = 2 * (size >> GROUP_BITS) if state.strategy == LEAST_LOADED else 0
-        cdef int64_t i
-        cdef Chunk *chunk
-        if number == MAX_CHUNKS or chunk_begin(state, number) + size > <int64_t>1 << PLACE_BITS:
-            limit = f"at most {<int64_t>1 << PLACE_BITS} endpoints, with those removed but still referred to"
-            raise ConfigError("address", f"{places(state)} endpoints", limit)
-        cdef Memory memory = Memory(size * state.place_bytes + (nodes + ((size + 63) >> 6)) * sizeof(int64_t))
-        with cython.critical_section(self):
-            if load_seq(&state.chunks) != number:
-                return 0
-            chunk = &state.chunk[number]
-            chunk.endpoints = <char *>memory.data
-            chunk.nodes = <int64_t *>(chunk.endpoints + size * state.place_bytes)
-            chunk.parked = chunk.nodes + nodes
-            for i in range(size):
-                (<EndpointState *>(chunk.endpoints + i * state.place_bytes)).place = (
-                    chunk_begin(state, number) + i
-                )
-            if nodes != 0:
-                tournament_init(state, number, chunk)
-            self.chunks.append(memory)
-            add_seq(&state.chunks, 1)
-        if nodes != 0:
-            replay_all(state)
-        return 0
-
-    cdef int64_t reserve(self) except -1:
-        """Find a free place and reserve it."""
-        cdef int64_t count, place, status
-        while True:
-            count = places(self.state) if load_seq(&self.state.chunks) != 0 else 0
-            for _ in range(count):
-                place = self.next_place % count
-                self.next_place = place + 1
-                status = 0
-                if cas_seq(&endpoint_at(self.state, place).status, &status, RESERVED):
-                    return place
-            self.next_place = count
-            self.grow()
-
-
-@cython.no_gc
-@cython.final
-cdef class Place:
-    def __dealloc__(self):
-        if self.state is not NULL:
-            store(&self.state.status, 0)
-
-
-@cython.final
-cdef class Member:
-    pass
-
-
-def _stride(total):
-    """A stride of turns by weight: coprime to their total, and so that they lie spread over the round.
-
-    How evenly they lie depends on the partial quotients of the continued fraction of stride / total: low ones
-    are good, and those of the golden section are the lowest (Niederreiter 1992). The best near it is taken.
-    """
-    golden = round(total * 0.6180339887498949)
-    best = None
-    for stride in range(max(golden - 16, 1), min(golden + 17, total)):
-        greatest, divisor, rest = 0, total, stride
-        while rest != 0:
-            greatest = max(greatest, divisor // rest)
-            divisor, rest = rest, divisor % rest
-        if divisor == 1 and (best is None or (greatest, abs(stride - golden)) < best[:2]):
-            best = (greatest, abs(stride - golden), stride)
-    return best[2]
-
-
-@cython.final
-cdef class Table:
-    @staticmethod
-    cdef Table of(Ground ground, list members, int64_t version):
-        """A table of these, all but the draining of which may be drawn."""
-        cdef Table table = Table.__new__(Table)
-        cdef TableState *state = &table.state
-        cdef Member member
-        cdef list by_place = [None] * places(ground.state)
-        cdef list drawn = []
-        cdef list weights = []
-        cdef int64_t i, end, buckets
-        for member in members:
-            by_place[member.place.index] = member
-            if not load_seq(&member.place.state.status) & DRAINING:
-                drawn.append(member)
-                weights.append(load(&member.place.state.weight))
-        table.members = tuple(members)
-        table.by_place = tuple(by_place)
-        table.by_address = {(<Member>each).place.address: each for each in members}
-        state.version = version
-        state.count = len(drawn)
-        divisor = gcd(*weights)
-        weights = [weight // divisor for weight in weights]
-        state.total = sum(weights)
-        cdef bint equal = state.total == state.count
-        if not equal:
-            # At most two buckets for each endpoint.
-            while ((state.total - 1) >> state.guide_shift) >= 2 * state.count:
-                state.guide_shift += 1
-            state.stride = _stride(state.total)
-        buckets = 0 if equal else ((state.total - 1) >> state.guide_shift) + 2
-        table.memory = Memory(
-            state.count * sizeof(EndpointState *) + (0 if equal else state.count + buckets) * sizeof(int64_t)
-        )
-        state.endpoints = <EndpointState **>table.memory.data
-        for i in range(state.count):
-            state.endpoints[i] = (<Member>drawn[i]).place.state
-        if equal:
-            return table
-        state.ends = <int64_t *>(state.endpoints + state.count)
-        state.guide = state.ends + state.count
-        end = 0
-        for i in range(state.count):
-            end += weights[i]
-            state.ends[i] = end
-        end = 0
-        for i in range(buckets):
-            while end < state.count - 1 and state.ends[end] <= i << state.guide_shift:
-                end += 1
-            state.guide[i] = end
-        return table
-
-
 @cython.no_gc
 @cython.freelist(256)
 @cython.final
@@ -235,21 +89,36 @@ cdef class Endpoint:
     outcome.
     """
 
-    def __dealloc__(self):
-        if self.taken:
-            balancer_release(self.place.ground.state, self.state, self.permit, IGNORED, 0)
-
     def __repr__(self):
         return f"<Endpoint {self.address}>"
 
     @property
     def address(self):
-        return None if self.place is None else self.place.address
+        return None if self.place is NULL else (<Place>self.place).address
 
     @property
     def index(self):
         """The endpoint's number: 0 and up in the order given; a removed one's goes to one that is added."""
-        return None if self.place is None else self.place.index
+        return None if self.place is NULL else (<Place>self.place).index
+
+
+# What would be Endpoint.__dealloc__, but for this: Cython puts the current exception away around that, which
+# takes as long as all the rest of it, and nothing here can meddle with one.
+cdef destructor _forget = (<PyTypeObject *>Endpoint).tp_dealloc
+
+
+cdef void _end(PyObject *dropped) noexcept:
+    # Casts alone: a variable of its type would count a reference to what has none any more.
+    cdef PyObject *place = (<Endpoint>dropped).place
+    if (<Endpoint>dropped).taken:
+        balancer_release_held(
+            (<Place>place).ground.state, (<Endpoint>dropped).state, (<Endpoint>dropped).permit, IGNORED, 0
+        )
+    Py_XDECREF(place)
+    _forget(dropped)
+
+
+(<PyTypeObject *>Endpoint).tp_dealloc = _end
 
 
 # --- The balancer ---------------------------------------------------------------------------------------
@@ -344,7 +213,9 @@ cdef class LoadBalancer:
         self.breaker_config = breaker
         self.ground = Ground()
         self.state = self.ground.state
-        self.state.random = int.from_bytes(urandom(8), "little") if seed is None else seed
+        cdef uint64_t random = int.from_bytes(urandom(8), "little") if seed is None else seed
+        self.state.picks[HELD].random = <int64_t>random
+        self.state.picks[SHARED].random = <int64_t>mixed(random)
         self.state.strategy = _STRATEGIES.index(strategy)
         self.state.passed_over = DRAINING | PARKED | EJECTED
         self.state.next_sweep_ns = NEVER
@@ -385,12 +256,14 @@ cdef class LoadBalancer:
             self.state.failure_percentage_volume = config.failure_percentage.request_volume
             self.state.failure_threshold = config.failure_percentage.threshold / 100.0
 
+    @cython.final
     cdef Table newest(self):
         cdef Table table
         with cython.critical_section(self):
             table = self.table
         return table
 
+    @cython.final
     cdef Member member(self, EndpointState *endpoint):
         """The member at an endpoint's place, None when it is removed."""
         cdef Table table = self.newest()
@@ -408,30 +281,32 @@ cdef class LoadBalancer:
         """
         cdef Table table = self.newest()
         cdef Pick pick
-        cdef Member member
-        cdef Endpoint endpoint
+        cdef Endpoint endpoint = Endpoint.__new__(Endpoint)
         while True:
-            balancer_pick(self.state, &table.state, &pick)
+            balancer_pick_held(self.state, &table.state, &pick)
             if pick.endpoint is NULL:
                 raise self._refusal()
             # What the table lists keeps its place; what it does not was added meanwhile, or removed again.
-            if pick.endpoint.place < PyTuple_GET_SIZE(table.by_place):
-                member = <Member>PyTuple_GET_ITEM(table.by_place, pick.endpoint.place)
-                if member is not None:
-                    break
-            member = self.member(pick.endpoint)
-            if member is not None:
+            endpoint.place = place_in(table, pick.endpoint)
+            if endpoint.place is not NULL:
                 break
-            balancer_release(self.state, pick.endpoint, pick.permit, IGNORED, 0)
             table = self.newest()
-        endpoint = Endpoint.__new__(Endpoint)
+            endpoint.place = place_in(table, pick.endpoint)
+            if endpoint.place is not NULL:
+                break
+            balancer_release_held(self.state, pick.endpoint, pick.permit, IGNORED, 0)
+        Py_INCREF(<object>endpoint.place)
         endpoint.state = pick.endpoint
-        endpoint.place = member.place
         endpoint.permit = pick.permit
         endpoint.taken = 1
         if pick.change != 0:
-            member.breaker.announce(pick.change)
+            self._announce(endpoint.state, pick.change)
         return endpoint
+
+    cdef int _announce(self, EndpointState *endpoint, int change) except -1:
+        """Tell an endpoint's breaker of its transition, unless it is removed."""
+        cdef Member member = self.member(endpoint)
+        return 0 if member is None else member.breaker.announce(change)
 
     def _refusal(self):
         cdef int64_t wait_ns
@@ -453,7 +328,7 @@ cdef class LoadBalancer:
         wait = first_ns * 1e-9
         return CircuitOpenError(f"{refused}: {first.place.address} opens first, in {wait:.3f} s", wait)
 
-    def release(self, Endpoint endpoint not None, success, latency_us):
+    def release(self, endpoint, success, latency_us):
         """The call is over. `success` is what it says of the endpoint (None: nothing), `latency_us` how many
         microseconds it took, 0 to a week of them.
 
@@ -463,34 +338,39 @@ cdef class LoadBalancer:
         """
         cdef int64_t latency = natural(latency_us)
         cdef int change, outcome
-        cdef Member member
+        cdef Endpoint picked
+        if type(endpoint) is not Endpoint:
+            raise ConfigError("endpoint", endpoint, "an Endpoint that was picked from this balancer")
+        picked = <Endpoint>endpoint
         if not 0 <= latency <= MAX_LATENCY_US:
             latency = check_int("latency_us", latency_us, 0, MAX_LATENCY_US)
         if success is not None and type(success) is not bool:
             raise ConfigError("success", success, "True, False or None")
-        if endpoint.state is NULL or endpoint.place.ground is not self.ground:
+        if picked.place is NULL or (<Place>picked.place).ground is not self.ground:
             raise ValueError(f"{endpoint!r} was not picked from this balancer")
-        if exchange(&endpoint.taken, 0) == 0:
+        if exchange_held(&picked.taken, 0) == 0:
             raise ValueError(f"{endpoint!r} was released before")
         outcome = IGNORED if success is None else SUCCESS if success is True else FAILURE
-        change = balancer_release(self.state, endpoint.state, endpoint.permit, outcome, latency)
+        change = balancer_release_held(self.state, picked.state, picked.permit, outcome, latency)
         if change != 0:
-            member = self.member(endpoint.state)
-            if member is not None:
-                member.breaker.announce(change)
+            self._announce(picked.state, change)
 
     # --- Endpoints come and go
 
     cdef Member _settle(self, str address, int64_t weight):
         """Give a new endpoint a place and a breaker; it takes no part yet."""
+        cdef char *begin
         cdef Place place = Place.__new__(Place)
         cdef Member member = Member.__new__(Member)
         place.ground = self.ground
         place.address = address
         place.index = self.ground.reserve()
         place.state = endpoint_at(self.state, place.index)
-        # All but its status and its place.
-        memset(&place.state.started, 0, <size_t>(self.state.place_bytes - 2 * <int64_t>sizeof(int64_t)))
+        place.state.before = counted(place.state.started)
+        # All from there on.
+        begin = <char *>&place.state.latency_ewma
+        memset(begin, 0, <size_t>(<char *>place.state + self.state.place_bytes - begin))
+        store(&place.state.turn, 0)
         store(&place.state.weight, weight)
         store(&place.state.ramp, FULL)
         member.place = place
@@ -655,8 +535,8 @@ cdef class LoadBalancer:
             state = member.place.state
             status = load_seq(&state.status)
             failures = load_seq(&state.failures)
-            finished = load_seq(&state.finished)
-            started = load_seq(&state.started)
+            finished = counted(state.finished) - state.before
+            started = counted(state.started) - state.before
             stats.append(EndpointStats(
                 member.place.address,
                 started - finished,

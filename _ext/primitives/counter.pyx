@@ -50,6 +50,15 @@ cdef bint counter_add(CounterState *counter, int64_t n) noexcept nogil:
     return True
 
 
+cdef int64_t counter_value(CounterState *counter) noexcept nogil:
+    """How many were counted, or 2^62 when they are more."""
+    cdef int64_t total = 0
+    cdef int stripe
+    for stripe in range(STRIPES):
+        total = min(total + load(&counter.stripes[stripe].value), LIMIT)
+    return total
+
+
 cdef class Counter:
     """Counts events, exactly, from any number of threads (and processes, in an Arena). It only goes up."""
 
@@ -79,6 +88,7 @@ cdef class Counter:
         """How many were counted. What others add meanwhile may or may not be in it."""
         cdef int stripe
         total = 0
+        # As Python adds, since the stripes together may hold more than 64 bits.
         for stripe in range(STRIPES):
             total += load(&self.state_.stripes[stripe].value)
         return total

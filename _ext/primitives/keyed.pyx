@@ -17,10 +17,13 @@ A slot is two words, and no lock. `owners` says whose it is, `arrivals` how much
 and each change of it takes the next version. A slot is given to another key in three steps, each one
 compare-and-swap, and a thread or process that stops between them stops nobody:
 
-1. LIVE -> CLAIMED, while it is full. A take first charges the slot, then looks whether the owner is still
-   the same; a claim first marks the owner, then looks whether the slot is still full. So one of the two sees
-   the other: the take goes elsewhere, or the claim is given up. The owner may end a claim and use the slot.
+1. LIVE -> CLAIMED, while it is full. The owner may end a claim and use the slot.
 2. CLAIMED -> PENDING for the new key, which cannot be taken from yet. A free slot, EMPTY, starts here.
+   Before, the arrival time goes up by the least there is, 1/16 ns; that takes nothing from a slot that has
+   been full for as long. A take reads the arrival, then the owner, then charges by a compare-and-swap of what
+   it read; and an arrival never goes back, so no value comes twice. So either the charge comes first, and the
+   claim finds a slot that is not full and is given up; or the charge fails, and the take looks for its key
+   again. No charge ever falls on another key.
 3. PENDING -> LIVE, by whoever looks through all 16 slots after it was PENDING and sees no other slot of
    that key. So two threads that bring the same key at once agree on one slot: the first in order stays.
 """
@@ -224,13 +227,14 @@ cdef bint _give(Slots *slots, int index, uint64_t tag, int64_t now) noexcept nog
     """Make a slot PENDING for `tag` if it is full and nobody is faster."""
     cdef uint64_t owner = load_u64(_owner(slots, index))
     cdef uint64_t claimed
+    cdef int64_t arrival
     if owner >> STATE_SHIFT == LIVE or owner >> STATE_SHIFT == CLAIMED:
         claimed = _next(owner, CLAIMED, owner & TAG_MASK)
         if not cas_u64(_owner(slots, index), &owner, claimed):
             return False
         owner = claimed
-        fence()
-        if load(_arrival(slots, index)) > now:
+        arrival = load(_arrival(slots, index))
+        if arrival >= now or not cas(_arrival(slots, index), &arrival, arrival + 1):
             cas_u64(_owner(slots, index), &owner, _next(owner, LIVE, owner & TAG_MASK))
             return False
     return cas_u64(_owner(slots, index), &owner, _next(owner, PENDING, tag))
@@ -266,14 +270,14 @@ cdef int64_t _make_room(Slots *slots, uint64_t tag, int64_t now) noexcept nogil:
             if _others_gone(slots, index, tag):
                 cas_u64(_owner(slots, index), &pending, _next(pending, LIVE, tag))
             return 0
-        if arrival > now:
+        if arrival >= now:
             debts[group] += 1
             if soonest < 0 or arrival < soonest:
                 soonest = arrival
         elif free[group] < 0:
             free[group] = index
     if free[0] < 0 and free[1] < 0:
-        return soonest - now
+        return soonest - now + 1
     if free[0] < 0:
         best = 1
     elif free[1] < 0:
@@ -288,27 +292,26 @@ cdef inline int64_t _take(
     KeyedState *table, uint64_t *owner, int64_t *arrival, uint64_t tag, int64_t n, int64_t now
 ) noexcept nogil:
     """As bucket_take, from a slot that was LIVE for `tag`; MOVED when it is another key's by now."""
-    cdef int64_t paid = load(arrival)
-    cdef int64_t ahead, charged
-    cdef uint64_t word
+    cdef int64_t paid, ahead
+    cdef uint64_t word = load_u64(owner)
+    cdef uint64_t last
     while True:
+        while not _is(word, LIVE, tag):
+            if not _is(word, CLAIMED, tag):
+                return MOVED
+            last = word
+            if cas_u64(owner, &word, _next(last, LIVE, tag)):
+                word = _next(last, LIVE, tag)
+        paid = load(arrival)
+        last = word
+        word = load_u64(owner)
+        if word != last:
+            continue
         ahead = bucket_ahead(&table.bucket, paid, n, now)
         if ahead > 0:
-            return whole_ns(ahead) if _is(load_u64(owner), LIVE, tag) else MOVED
-        charged = max(paid, now) + n * table.bucket.interval
-        if cas(arrival, &paid, charged):
-            break
-    fence()
-    word = load_u64(owner)
-    # The charge counts if the slot is LIVE for this key at any moment from now on.
-    while not _is(word, LIVE, tag):
-        if not _is(word, CLAIMED, tag):
-            # It fell on another key: take it back, unless more was charged since.
-            cas(arrival, &charged, paid)
-            return MOVED
-        if cas_u64(owner, &word, _next(word, LIVE, tag)):
-            break
-    return 0
+            return whole_ns(ahead)
+        if cas(arrival, &paid, max(paid, now) + n * table.bucket.interval):
+            return 0
 
 
 cdef int64_t keyed_take(KeyedState *table, uint64_t key, int64_t n, int64_t now_ns) noexcept nogil:
@@ -347,7 +350,7 @@ cdef int64_t keyed_wait_ns(KeyedState *table, uint64_t key, int64_t n, int64_t n
             return whole_ns(ahead) if ahead > 0 else 0
         if soonest < 0 or arrival < soonest:
             soonest = arrival
-    return whole_ns(soonest - now) if soonest > now else 0
+    return whole_ns(soonest - now + 1) if soonest >= now else 0
 
 
 # --- The Python object ----------------------------------------------------------------------------------
@@ -361,7 +364,7 @@ cdef class KeyedTokenBucket:
 
     A key whose bucket is full needs no room. Room is made for a new key by forgetting such a one, so at
     least `max_keys` may be in debt at a time, and one in debt is never forgotten. A key for which there is
-    no room even so is refused until there is, which takes `burst / rate` seconds at most.
+    no room even so is refused until there is, which takes `burst / rate` seconds and a nanosecond at most.
 
     Keys are known by SipHash-1-3 with a random secret that is kept with the table: nobody can choose keys
     that collide, and of a million keys any two share one bucket with a probability below 10^-6.

@@ -15,21 +15,31 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from tai_grpc._ext.primitives.atomics cimport (
-    add, add_seq, add_u64, cas, cas_seq, load, load_seq, load_u64, store,
+    add, add_seq, cas, cas_seq, load, load_seq, load_u64, store,
 )
 from tai_grpc._ext.primitives.breaker cimport (
     FAILURE, IGNORED, REFUSED, SUCCESS, acquire, settle, settle_timed, would_admit,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.endpoint cimport (
-    DRAINING, EJECTED, FULL, LEAST_LOADED, NEVER, PARKED, PEAK_EWMA, RAMPING, RANDOM, ROUND_ROBIN, USED,
-    breaker_of, endpoint_at, in_flight, places, random_number, scaled, takes_part,
+    DRAINING, EJECTED, FULL, HELD, LEAST_LOADED, NEVER, PARKED, PEAK_EWMA, RAMPING, RANDOM, ROUND_ROBIN,
+    SHARED, USED,
+    breaker_of, count, endpoint_at, in_flight, places, random_number, scaled, takes_part,
 )
 from tai_grpc._ext.primitives.outlier cimport judge_panic, sweep
 from tai_grpc._ext.primitives.slow_start cimport ramp_step
 from tai_grpc._ext.primitives.tournament cimport least_loaded, park, replay, unpark
 
-cdef int64_t DRAWS = 16
+cdef extern from *:
+    """
+    /* So that each lane has code of its own, in which the lane is no question. */
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline))
+    """
+
+cdef enum:
+    DRAWS = 16
+
 cdef double TAU_NS = 10e9
 
 
@@ -59,16 +69,19 @@ cdef void _upkeep(BalancerState *balancer) noexcept nogil:
 # --- Taking an endpoint ---------------------------------------------------------------------------------
 
 
-cdef bint _take(BalancerState *balancer, EndpointState *endpoint, Pick *pick) noexcept nogil:
+cdef inline bint _take(
+    BalancerState *balancer, EndpointState *endpoint, Pick *pick, int lane
+) noexcept nogil:
     """Count a call as started, with a permit of the breaker; False when that refuses, or it is drained."""
     if balancer.breakers:
         pick.permit = acquire(breaker_of(endpoint), &pick.change)
         if pick.permit == REFUSED:
             return False
-    # Counted first, looked at after: whoever drains it sees this call in flight, or is seen here.
-    add_seq(&endpoint.started, 1)
+    # Counted first, looked at after: whoever drains it sees this call in flight, or is seen here. Who drains
+    # holds the GIL, so no call of that lane comes between.
+    count(&endpoint.started[lane], lane, 1)
     if load_seq(&endpoint.status) & (USED | DRAINING) != USED:
-        add_seq(&endpoint.started, -1)
+        count(&endpoint.started[lane], lane, -1)
         if balancer.breakers:
             settle(breaker_of(endpoint), pick.permit, IGNORED)
             pick.change = 0
@@ -85,7 +98,7 @@ cdef inline bint _may_be_asked(
     return takes_part(endpoint, refused) and (not balancer.breakers or would_admit(breaker_of(endpoint)))
 
 
-cdef void _ask_all(BalancerState *balancer, Pick *pick) noexcept nogil:
+cdef void _ask_all(BalancerState *balancer, Pick *pick, int lane) noexcept nogil:
     """Take one of those that may be picked now, at random by weight; if there is none, of the ejected too."""
     cdef int64_t place, weight, ticket
     cdef int64_t refused = load(&balancer.passed_over) & ~PARKED
@@ -101,7 +114,7 @@ cdef void _ask_all(BalancerState *balancer, Pick *pick) noexcept nogil:
                 return
             refused &= ~EJECTED
             continue
-        ticket = <int64_t>scaled(random_number(balancer), <uint64_t>weight)
+        ticket = <int64_t>scaled(random_number(balancer, lane), <uint64_t>weight)
         for place in range(places(balancer)):
             endpoint = endpoint_at(balancer, place)
             if _may_be_asked(balancer, endpoint, refused):
@@ -109,7 +122,7 @@ cdef void _ask_all(BalancerState *balancer, Pick *pick) noexcept nogil:
                 if ticket < 0:
                     break
         # Others pick meanwhile, so who was there before may be gone by now: then all are asked again.
-        if ticket < 0 and _take(balancer, endpoint, pick):
+        if ticket < 0 and _take(balancer, endpoint, pick, lane):
             return
 
 
@@ -146,31 +159,37 @@ cdef inline bint _has_its_turn(BalancerState *balancer, EndpointState *endpoint)
     return (add(&endpoint.credit, ramp) & (FULL - 1)) + ramp >= FULL
 
 
-cdef inline bint _round_robin(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
+cdef inline bint _round_robin(
+    BalancerState *balancer, TableState *table, Pick *pick, int lane
+) noexcept nogil:
     cdef int64_t ticket
     cdef EndpointState *endpoint
     for _ in range(table.count):
-        ticket = <int64_t>(add_u64(&balancer.turn, 1) % <uint64_t>table.total)
+        ticket = count(&balancer.picks[lane].turn, lane, 1) % table.total
         if table.ends is not NULL:
             ticket = ticket * table.stride % table.total
         endpoint = table.endpoints[_position(table, ticket)]
-        if _has_its_turn(balancer, endpoint) and _take(balancer, endpoint, pick):
+        if _has_its_turn(balancer, endpoint) and _take(balancer, endpoint, pick, lane):
             return True
     return False
 
 
-cdef inline bint _random(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
+cdef inline bint _random(
+    BalancerState *balancer, TableState *table, Pick *pick, int lane
+) noexcept nogil:
     cdef EndpointState *endpoint
     for _ in range(DRAWS):
         endpoint = table.endpoints[
-            _position(table, <int64_t>scaled(random_number(balancer), <uint64_t>table.total))
+            _position(table, <int64_t>scaled(random_number(balancer, lane), <uint64_t>table.total))
         ]
-        if _has_its_turn(balancer, endpoint) and _take(balancer, endpoint, pick):
+        if _has_its_turn(balancer, endpoint) and _take(balancer, endpoint, pick, lane):
             return True
     return False
 
 
-cdef inline int64_t _candidate(BalancerState *balancer, TableState *table, int64_t other) noexcept nogil:
+cdef inline int64_t _candidate(
+    BalancerState *balancer, TableState *table, int64_t other, int lane
+) noexcept nogil:
     """The position of one that may be picked, not `other` (-1: nobody), drawn by weight; -1: none found."""
     cdef int64_t begin = table.total
     cdef int64_t size = 0
@@ -185,7 +204,7 @@ cdef inline int64_t _candidate(BalancerState *balancer, TableState *table, int64
         if size == table.total:
             return -1
     for _ in range(DRAWS):
-        ticket = <int64_t>scaled(random_number(balancer), <uint64_t>(table.total - size))
+        ticket = <int64_t>scaled(random_number(balancer, lane), <uint64_t>(table.total - size))
         position = _position(table, ticket + size if ticket >= begin else ticket)
         endpoint = table.endpoints[position]
         if _has_its_turn(balancer, endpoint) and (
@@ -222,29 +241,32 @@ cdef inline bint _cheaper(EndpointState *one, EndpointState *other) noexcept nog
     return one_cost * exp(apart) < other_cost if apart <= 0.0 else one_cost < other_cost * exp(-apart)
 
 
-cdef inline bint _two_choices(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
-    cdef int64_t first = _candidate(balancer, table, -1)
+cdef inline bint _two_choices(
+    BalancerState *balancer, TableState *table, Pick *pick, int lane
+) noexcept nogil:
+    cdef int64_t first = _candidate(balancer, table, -1, lane)
     cdef int64_t second
     cdef EndpointState *one
     cdef EndpointState *other
     if first < 0:
         return False
     one = table.endpoints[first]
-    second = _candidate(balancer, table, first)
+    second = _candidate(balancer, table, first, lane)
     if second < 0:
-        return _take(balancer, one, pick)
+        return _take(balancer, one, pick, lane)
     other = table.endpoints[second]
     if _cheaper(other, one) if balancer.strategy == PEAK_EWMA else _less_loaded(other, one):
         one, other = other, one
-    return _take(balancer, one, pick) or _take(balancer, other, pick)
+    return _take(balancer, one, pick, lane) or _take(balancer, other, pick, lane)
 
 
 # --- The least loaded -----------------------------------------------------------------------------------
 
 
-cdef inline bint _least_loaded(BalancerState *balancer, Pick *pick) noexcept nogil:
+cdef inline bint _least_loaded(BalancerState *balancer, Pick *pick, int lane) noexcept nogil:
     cdef EndpointState *endpoint
     cdef uint64_t word = 0
+    cdef int64_t turn
     if load(&balancer.parked) != 0:
         unpark(balancer, monotonic_ns())
     while True:
@@ -253,8 +275,10 @@ cdef inline bint _least_loaded(BalancerState *balancer, Pick *pick) noexcept nog
             return False
         if balancer.breakers:
             word = load_u64(&breaker_of(endpoint).word)
-        if _take(balancer, endpoint, pick):
-            store(<int64_t *>&endpoint.turn, <int64_t>(add_u64(&balancer.turn, 1) + 1))
+        if _take(balancer, endpoint, pick, lane):
+            # Both lanes count on: two picks at the same moment may get one number, and are alike.
+            turn = count(&balancer.picks[lane].turn, lane, 1) + load(&balancer.picks[1 - lane].turn)
+            store(&endpoint.turn, turn + 1)
             replay(balancer, endpoint.place)
             return True
         if takes_part(endpoint, DRAINING):
@@ -266,12 +290,7 @@ cdef inline bint _least_loaded(BalancerState *balancer, Pick *pick) noexcept nog
 # --- The two that others call ---------------------------------------------------------------------------
 
 
-cdef void balancer_pick(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
-    """Pick an endpoint and count its call as started.
-
-    `table` is the balancer's newest, or an older one that the caller keeps: what that has not heard of is not
-    drawn, what is drained since is passed over. Compare `version`s to know when to ask for another one.
-    """
+cdef inline void _pick(BalancerState *balancer, TableState *table, Pick *pick, int lane) noexcept nogil:
     cdef bint picked
     pick.endpoint = NULL
     pick.permit = 0
@@ -279,17 +298,31 @@ cdef void balancer_pick(BalancerState *balancer, TableState *table, Pick *pick) 
     if balancer.timed:
         _upkeep(balancer)
     if balancer.strategy == ROUND_ROBIN:
-        picked = _round_robin(balancer, table, pick)
+        picked = _round_robin(balancer, table, pick, lane)
     elif balancer.strategy == LEAST_LOADED:
-        picked = _least_loaded(balancer, pick)
+        picked = _least_loaded(balancer, pick, lane)
     elif balancer.strategy == RANDOM:
-        picked = _random(balancer, table, pick)
+        picked = _random(balancer, table, pick, lane)
     else:
-        picked = _two_choices(balancer, table, pick)
+        picked = _two_choices(balancer, table, pick, lane)
     if not picked:
-        _ask_all(balancer, pick)
+        _ask_all(balancer, pick, lane)
         if pick.endpoint is not NULL and balancer.strategy == LEAST_LOADED:
             replay(balancer, pick.endpoint.place)
+
+
+cdef void balancer_pick(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil:
+    """Pick an endpoint and count its call as started.
+
+    `table` is the balancer's newest, or an older one that the caller keeps: what that has not heard of is not
+    drawn, what is drained since is passed over. Compare `version`s to know when to ask for another one.
+    """
+    _pick(balancer, table, pick, SHARED)
+
+
+cdef void balancer_pick_held(BalancerState *balancer, TableState *table, Pick *pick) noexcept:
+    """As `balancer_pick`, for who holds the GIL: faster, with turns and random numbers of its own."""
+    _pick(balancer, table, pick, HELD)
 
 
 cdef void _sample(EndpointState *endpoint, int64_t latency_us, int outcome) noexcept nogil:
@@ -318,10 +351,14 @@ cdef void _sample(EndpointState *endpoint, int64_t latency_us, int outcome) noex
             return
 
 
-cdef int balancer_release(
-    BalancerState *balancer, EndpointState *endpoint, int64_t permit, int outcome, int64_t latency_us
+cdef inline int _release(
+    BalancerState *balancer,
+    EndpointState *endpoint,
+    int64_t permit,
+    int outcome,
+    int64_t latency_us,
+    int lane,
 ) noexcept nogil:
-    """Count a call as finished, tell its breaker, and return the transition that this made, or 0."""
     cdef int64_t old, sample
     cdef int change = 0
     if outcome == SUCCESS:
@@ -339,7 +376,7 @@ cdef int balancer_release(
     if balancer.breakers:
         change = settle_timed(breaker_of(endpoint), permit, outcome, latency_us * 1000)
     # In this order, and read in the other one, failures and calls in flight are never more than were picked.
-    add_seq(&endpoint.finished, 1)
+    count(&endpoint.finished[lane], lane, 1)
     if outcome == FAILURE:
         add_seq(&endpoint.failures, 1)
     if balancer.strategy == LEAST_LOADED:
@@ -349,3 +386,17 @@ cdef int balancer_release(
     if balancer.timed:
         _upkeep(balancer)
     return change
+
+
+cdef int balancer_release(
+    BalancerState *balancer, EndpointState *endpoint, int64_t permit, int outcome, int64_t latency_us
+) noexcept nogil:
+    """Count a call as finished, tell its breaker, and return the transition that this made, or 0."""
+    return _release(balancer, endpoint, permit, outcome, latency_us, SHARED)
+
+
+cdef int balancer_release_held(
+    BalancerState *balancer, EndpointState *endpoint, int64_t permit, int outcome, int64_t latency_us
+) noexcept:
+    """As `balancer_release`, for who holds the GIL, however the call was picked."""
+    return _release(balancer, endpoint, permit, outcome, latency_us, HELD)

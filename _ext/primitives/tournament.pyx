@@ -18,7 +18,7 @@ whether their breakers have changed or their time has come; that costs a look at
 from libc.stdint cimport uint64_t
 
 from tai_grpc._ext.primitives.atomics cimport (
-    add_seq, cas_seq, clear_bits, load, load_seq, load_u64, set_bits, store,
+    add_seq, cas_seq, clear_bits, fence, load, load_seq, load_u64, set_bits, store,
 )
 from tai_grpc._ext.primitives.breaker cimport retry_after_ns
 from tai_grpc._ext.primitives.endpoint cimport (
@@ -33,60 +33,55 @@ cdef int64_t PLACE_MASK = (1 << PLACE_BITS) - 1
 
 
 cdef struct Player:
-    int64_t place
-    bint plays
     # Calls in flight and the next one, and what they count against.
     int64_t calls
     int64_t share
-    uint64_t turn
+    int64_t turn
 
 
-cdef inline void _look(
-    EndpointState *endpoint, int64_t place, int64_t passed_over, Player *player
-) noexcept nogil:
-    player.place = place
-    player.plays = takes_part(endpoint, passed_over)
+cdef inline void _look(EndpointState *endpoint, Player *player) noexcept nogil:
     player.calls = in_flight(endpoint) + 1
     player.share = load_seq(&endpoint.weight) * load_seq(&endpoint.ramp)
-    player.turn = load_u64(&endpoint.turn)
+    player.turn = load(&endpoint.turn)
 
 
 cdef inline bint _beats(const Player *one, const Player *other) noexcept nogil:
     """Whether `one`, whose place is the lower, beats `other`."""
-    cdef int64_t left, right
-    if not other.plays:
-        return True
-    if not one.plays:
-        return False
     # Cross-multiplied, to be exact: below 2^36 * 2^26.
-    left = one.calls * other.share
-    right = other.calls * one.share
+    cdef int64_t left = one.calls * other.share
+    cdef int64_t right = other.calls * one.share
     return left < right or (left == right and one.turn <= other.turn)
 
 
 cdef inline int64_t _best_of_group(BalancerState *balancer, int64_t begin) noexcept nogil:
-    """Who wins in the group of places that begins there."""
+    """Who wins in the group of places that begins there: if nobody takes part, the first."""
     cdef int64_t passed_over = load_seq(&balancer.passed_over)
     cdef char *endpoint = <char *>endpoint_at(balancer, begin)
-    cdef Player best, next_player
+    cdef Player best, challenger
+    cdef int64_t winner = -1
     cdef int64_t i
-    _look(<EndpointState *>endpoint, begin, passed_over, &best)
-    for i in range(1, 1 << GROUP_BITS):
+    for i in range(1 << GROUP_BITS):
+        if takes_part(<EndpointState *>endpoint, passed_over):
+            _look(<EndpointState *>endpoint, &challenger)
+            if winner < 0 or not _beats(&best, &challenger):
+                best = challenger
+                winner = i
         endpoint += balancer.place_bytes
-        if not takes_part(<EndpointState *>endpoint, passed_over):
-            continue
-        _look(<EndpointState *>endpoint, begin + i, passed_over, &next_player)
-        if not _beats(&best, &next_player):
-            best = next_player
-    return best.place
+    return begin + max(winner, <int64_t>0)
 
 
 cdef inline int64_t _better(BalancerState *balancer, int64_t one, int64_t other) noexcept nogil:
     cdef int64_t passed_over = load_seq(&balancer.passed_over)
-    cdef Player first, second
-    _look(endpoint_at(balancer, one), one, passed_over, &first)
-    _look(endpoint_at(balancer, other), other, passed_over, &second)
-    return one if _beats(&first, &second) else other
+    cdef EndpointState *first = endpoint_at(balancer, one)
+    cdef EndpointState *second = endpoint_at(balancer, other)
+    cdef Player left, right
+    if not takes_part(second, passed_over):
+        return one
+    if not takes_part(first, passed_over):
+        return other
+    _look(first, &left)
+    _look(second, &right)
+    return one if _beats(&left, &right) else other
 
 
 cdef bint _replay_node(
@@ -135,6 +130,8 @@ cdef void replay(BalancerState *balancer, int64_t place) noexcept nogil:
     cdef int64_t *nodes
     if _is_one_group(balancer):
         return
+    # The change, which may be a plain store, is to be seen by all before this reads the first version.
+    fence()
     chunk = chunk_of(balancer, place)
     nodes = balancer.chunk[chunk].nodes
     i = (chunk_size(balancer, chunk) + place - chunk_begin(balancer, chunk)) >> GROUP_BITS

@@ -37,7 +37,7 @@ class Row:
         if self.of is not None:
             ratio = self.ns / next(row.ns for row in ROWS if row.call == self.of)
             unit = f" x {self.of}: {ratio:.2f}"
-        return f"<= {self.at_most:g}{unit}  {'PASS' if ratio <= self.at_most else 'OVER'}"
+        return f"<= {self.at_most:.3g}{unit}  {'PASS' if ratio <= self.at_most else 'OVER'}"
 
 
 ROWS: list[Row] = []

@@ -5,6 +5,7 @@ from bench.peers.data import latencies
 from bench.peers.protocol import FAILURES, HALF_OPEN_CALLS, RATE, Peer, call
 from tai_grpc.config import Jitter, RetryConfig
 from tai_grpc.resilience import (
+    Backoff,
     Bulkhead,
     CircuitBreaker,
     CircuitBreakerConfig,
@@ -13,7 +14,6 @@ from tai_grpc.resilience import (
     RetryBudget,
     TokenBucket,
 )
-from tai_grpc.resilience.backoff import backoff
 
 
 def breaker(recovery: float) -> CircuitBreaker:
@@ -38,9 +38,7 @@ def peer() -> Peer:
             "record": call("histogram.record(12345)", histogram=LatencyHistogram()),
             "percentile": call("histogram.percentile(99.9)", histogram=recorded),
             "count": call("budget.record_success()", budget=RetryBudget()),
-            "backoff": call(
-                "backoff(config, 3, 0.0)", backoff=backoff, config=RetryConfig(jitter=Jitter.FULL)
-            ),
+            "backoff": call("next(waits)", waits=Backoff(RetryConfig(jitter=Jitter.FULL))),
         },
         breaker,
     )

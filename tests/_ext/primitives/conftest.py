@@ -23,6 +23,17 @@ T = TypeVar("T")
 THREADS = 8
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Known when a path in this folder is on the command line, as with `make kill-sweep`.
+    parser.addoption("--kill-at-every", choices=["stores", "instructions"], default="stores")
+
+
+@pytest.fixture
+def kill_at_every(pytestconfig: pytest.Config) -> str:
+    """Where test_kill_sweep kills each operation on shared memory."""
+    return str(pytestconfig.getoption("--kill-at-every", "stores"))
+
+
 @pytest.fixture
 def clock() -> Iterator[FrozenClock]:
     with FrozenClock() as frozen:

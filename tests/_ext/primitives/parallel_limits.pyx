@@ -25,7 +25,7 @@ def take_each(KeyedTokenBucket table, uint64_t[::1] hashes, int64_t[::1] taken):
     cdef int64_t i
     with nogil:
         for i in range(hashes.shape[0]):
-            if keyed_take(table.state_, hashes[i], 1, 1) == 0:
+            if keyed_take(table.state_, hashes[i], 1, 1_000_000) == 0:
                 add(&taken[i], 1)
 
 

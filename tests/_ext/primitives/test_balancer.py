@@ -260,7 +260,7 @@ def test_an_endpoint_goes_back_to_its_own_balancer() -> None:
         other.release(endpoint, True, 1)
     with pytest.raises(ValueError, match="not picked from this balancer"):
         mine.release(Endpoint(), True, 1)
-    with pytest.raises(TypeError):
+    with pytest.raises(ConfigError, match=r"endpoint=None: expected an Endpoint"):
         mine.release(None, True, 1)  # type: ignore[arg-type]  # what is tested
     assert in_flight(mine) == [1]
 

@@ -2,59 +2,20 @@
 calls strategies.balancer_pick and balancer_release with the `state` of both.
 """
 
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 
-from tai_grpc._ext.primitives.arena cimport Memory
-from tai_grpc._ext.primitives.breaker cimport BreakerSettings, CircuitBreaker
+from tai_grpc._ext.primitives.breaker cimport BreakerSettings
 from tai_grpc._ext.primitives.endpoint cimport BalancerState, EndpointState
-from tai_grpc._ext.primitives.strategies cimport TableState
-
-
-cdef class Ground:
-    """All memory of a balancer: its state, and the chunks of its places."""
-    cdef BalancerState *state
-    cdef Memory memory
-    cdef list chunks
-    # Where the search for a free place goes on.
-    cdef int64_t next_place
-
-    cdef int grow(self) except -1
-    cdef int64_t reserve(self) except -1
-
-
-cdef class Place:
-    """One endpoint's place on the ground: its own until nothing refers to this any more."""
-    cdef Ground ground
-    cdef EndpointState *state
-    cdef str address
-    cdef int64_t index
-
-
-cdef class Member:
-    """An endpoint that is not removed, and its breaker (None without breakers)."""
-    cdef Place place
-    cdef CircuitBreaker breaker
-
-
-cdef class Table:
-    """The endpoints at one time. Nothing in it changes; the balancer makes a new one instead."""
-    cdef TableState state
-    cdef Memory memory
-    # In the order in which they were added.
-    cdef tuple members
-    # By the number of its place: a Member or None.
-    cdef tuple by_place
-    cdef dict by_address
-
-    @staticmethod
-    cdef Table of(Ground ground, list members, int64_t version)
+from tai_grpc._ext.primitives.membership cimport Ground, Member, Place, Table, place_in
 
 
 cdef class Endpoint:
     """One pick: goes back with `LoadBalancer.release`, or by itself when it is dropped."""
     cdef EndpointState *state
-    # What keeps the state's memory.
-    cdef Place place
+    # A reference to its Place, which keeps the state's memory; NULL: it was not picked. (As an object, it
+    # would begin as None, and cost a pick two changes of a count that is every thread's.)
+    cdef PyObject *place
     cdef int64_t permit
     # 1 from the pick to the release.
     cdef int64_t taken
@@ -70,6 +31,7 @@ cdef class LoadBalancer:
 
     cdef Table newest(self)
     cdef Member member(self, EndpointState *endpoint)
+    cdef int _announce(self, EndpointState *endpoint, int change) except -1
     cdef Member _settle(self, str address, int64_t weight)
     cdef int _open(self, EndpointState *endpoint) except -1
     cdef int _changed(self, EndpointState *endpoint) except -1

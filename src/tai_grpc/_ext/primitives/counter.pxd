@@ -17,6 +17,7 @@ cdef struct CounterState:
 
 
 cdef bint counter_add(CounterState *counter, int64_t n) noexcept nogil
+cdef int64_t counter_value(CounterState *counter) noexcept nogil
 
 
 cdef class Counter:

@@ -4,12 +4,16 @@ A place is an EndpointState and, behind it, its breaker. Places lie in chunks: t
 2^`first_bits` of them, and each further one doubles the whole, so that a chunk is a whole subtree of the
 tournament (see tournament.pyx). Chunks are never freed while anything refers to the balancer or to one of
 its endpoints: whoever reads a place without the GIL reads mapped memory, if perhaps of an endpoint that is
-gone, and its status says so. A place is given to another endpoint once nothing refers to the last one.
+gone, and its status says so. A place is given to another endpoint once nothing refers to the last one and
+no call of it is in flight.
+
+What every pick counts lies there twice, once for each lane: what is counted with the GIL held needs no atomic
+addition (see atomics.pxd), and the two count as one.
 """
 
 from libc.stdint cimport int64_t, uint64_t
 
-from tai_grpc._ext.primitives.atomics cimport add_u64, load, load_seq
+from tai_grpc._ext.primitives.atomics cimport add_held, add_seq, load, load_seq
 from tai_grpc._ext.primitives.breaker cimport BreakerState
 
 cdef extern from *:
@@ -35,6 +39,11 @@ cdef enum Strategy:
     PEAK_EWMA
 
 cdef enum:
+    # The lanes: of any thread, and of who holds the GIL.
+    SHARED = 0
+    HELD = 1
+    LANES = 2
+
     # The status of a place; 0: it is free.
     USED = 1
     DRAINING = 2  # drained or removed: no new picks, for ever
@@ -55,22 +64,26 @@ cdef enum:
 cdef extern from *:
     # A time that never comes.
     int64_t NEVER "INT64_MAX"
+    uint64_t GOLDEN_GAMMA "UINT64_C(0x9E3779B97F4A7C15)"
 
 
 cdef struct EndpointState:
     int64_t status
-    int64_t place
-    # Calls in flight are `started - finished`; load `finished` first, so that they are never below 0.
-    int64_t started
-    int64_t finished
+    # By lane. Calls in flight are `started - finished`; load `finished` first, so that they are never below
+    # 0. Both go on when the place is given to another endpoint: who comes too late finds no count to spoil.
+    int64_t started[LANES]
+    int64_t finished[LANES]
     int64_t weight
     # Which part of the weight counts, in 1/65536: less than FULL in slow start.
     int64_t ramp
     # When it was last picked, as a number of the balancer's `turn`.
-    uint64_t turn
+    int64_t turn
+
+    int64_t place
+    # What had started here when this endpoint came.
+    int64_t before
     # Microseconds in 1/256; 0: no answer yet.
     int64_t latency_ewma
-
     int64_t failures
     # What peak EWMA has of it: microseconds, as the bits of a double (0: no sample), and the time of it.
     int64_t cost
@@ -78,11 +91,10 @@ cdef struct EndpointState:
     # What a ramping endpoint has saved up for its next draw, in 1/65536.
     int64_t credit
     int64_t ramp_began_ns
+
     # With PARKED: the breaker's word when it refused, and when to ask it again.
     uint64_t parked_word
     int64_t parked_until_ns
-    int64_t reserved
-
     # Outcomes since the last sweep, those that it judges, and what came of it.
     int64_t successes
     int64_t errors
@@ -90,7 +102,7 @@ cdef struct EndpointState:
     double success_rate
     int64_t ejected_ns
     int64_t ejections
-    int64_t reserved_line[2]
+    int64_t reserved
 
 
 cdef struct Chunk:
@@ -101,12 +113,15 @@ cdef struct Chunk:
     int64_t *parked
 
 
+cdef struct PickState:
+    int64_t turn
+    int64_t random
+    int64_t line[6]
+
+
 cdef struct BalancerState:
-    # One call of `pick` each, and what it made of it.
-    uint64_t turn
-    uint64_t turn_line[7]
-    uint64_t random
-    uint64_t random_line[7]
+    # One call of `pick` each, and what it made of it. Each lane has a line and a sequence of its own.
+    PickState picks[LANES]
 
     # Read by every pick, written seldom. The bits of a status with which an endpoint is passed over:
     int64_t passed_over
@@ -177,18 +192,31 @@ cdef inline EndpointState *endpoint_at(BalancerState *balancer, int64_t place) n
     return <EndpointState *>(balancer.chunk[chunk].endpoints + offset)
 
 
+cdef inline int64_t counted(int64_t *lanes) noexcept nogil:
+    return load_seq(&lanes[SHARED]) + load_seq(&lanes[HELD])
+
+
+cdef inline int64_t count(int64_t *word, int lane, int64_t n) noexcept nogil:
+    """Add to a word of this lane; return what was there before."""
+    return add_held(word, n) if lane == HELD else add_seq(word, n)
+
+
 cdef inline int64_t in_flight(EndpointState *endpoint) noexcept nogil:
-    cdef int64_t finished = load_seq(&endpoint.finished)
-    return load_seq(&endpoint.started) - finished
+    cdef int64_t finished = counted(endpoint.finished)
+    return counted(endpoint.started) - finished
 
 
 cdef inline bint takes_part(EndpointState *endpoint, int64_t passed_over) noexcept nogil:
     return load_seq(&endpoint.status) & (USED | passed_over) == USED
 
 
-cdef inline uint64_t random_number(BalancerState *balancer) noexcept nogil:
-    """SplitMix64 (Steele, Lea, Flood 2014): its state is a counter, so threads never get the same number."""
-    cdef uint64_t z = add_u64(&balancer.random, 0x9E3779B97F4A7C15) + <uint64_t>0x9E3779B97F4A7C15
+cdef inline uint64_t mixed(uint64_t z) noexcept nogil:
     z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
     z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EB
     return z ^ (z >> 31)
+
+
+cdef inline uint64_t random_number(BalancerState *balancer, int lane) noexcept nogil:
+    """SplitMix64 (Steele, Lea, Flood 2014): its state is a counter, so threads never get the same number."""
+    cdef uint64_t last = <uint64_t>count(&balancer.picks[lane].random, lane, <int64_t>GOLDEN_GAMMA)
+    return mixed(last + GOLDEN_GAMMA)

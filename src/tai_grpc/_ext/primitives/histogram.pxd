@@ -1,38 +1,13 @@
 """The latency histogram for code that runs without the GIL: `histogram_record` is one atomic add."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
-cdef struct HistogramState:
-    # Values over `highest`, which were counted as `highest`: all that changes beside the counts.
-    int64_t clamped
-    # The layout: written before the histogram is shared, then only read.
-    int64_t lowest
-    int64_t highest
-    int64_t significant_digits
-    int64_t unit_magnitude
-    int64_t half_magnitude
-    uint64_t sub_bucket_mask
-    int64_t counts_len
-
-
-cdef void layout(HistogramState *histogram, int64_t lowest, int64_t highest, int64_t digits) noexcept nogil
-cdef void histogram_record(
-    HistogramState *histogram, int64_t *counts, int64_t value, int64_t count
-) noexcept nogil
-cdef bint histogram_record_corrected(
-    HistogramState *histogram, int64_t *counts, int64_t value, int64_t expected_interval
-) noexcept nogil
-cdef int64_t histogram_count(const HistogramState *histogram, const int64_t *counts) noexcept nogil
-cdef int64_t histogram_percentile(
-    const HistogramState *histogram, const int64_t *counts, double percentile
-) noexcept nogil
-cdef void histogram_percentiles(
-    const HistogramState *histogram,
-    const int64_t *counts,
-    const double *percentiles,
-    int64_t *values,
-    Py_ssize_t n,
-) noexcept nogil
+from tai_grpc._ext.primitives.hdr cimport (
+    HistogramState,
+    first_index, highest_at, histogram_convert, histogram_count, histogram_mean, histogram_merge,
+    histogram_percentile, histogram_percentiles, histogram_record, histogram_record_corrected,
+    histogram_reset, histogram_subtract, histogram_take_all, last_index, layout, lowest_at,
+)
 
 
 cdef class LatencyHistogram:
@@ -44,4 +19,4 @@ cdef class LatencyHistogram:
     cdef Py_ssize_t shape[1]
     cdef Py_ssize_t strides[1]
 
-    cdef int64_t *counts_in(self, LatencyHistogram other) except NULL
+    cdef int64_t *counts_of(self, object other) except NULL

@@ -1,4 +1,7 @@
-"""A balancer for code that runs without the GIL: `balancer_pick` and `balancer_release`."""
+"""A balancer for code that runs without the GIL: `balancer_pick` and `balancer_release`.
+
+Who holds the GIL has the same two, faster: `balancer_pick_held` and `balancer_release_held`.
+"""
 
 from libc.stdint cimport int64_t
 
@@ -30,6 +33,10 @@ cdef struct Pick:
 
 
 cdef void balancer_pick(BalancerState *balancer, TableState *table, Pick *pick) noexcept nogil
+cdef void balancer_pick_held(BalancerState *balancer, TableState *table, Pick *pick) noexcept
 cdef int balancer_release(
     BalancerState *balancer, EndpointState *endpoint, int64_t permit, int outcome, int64_t latency_us
 ) noexcept nogil
+cdef int balancer_release_held(
+    BalancerState *balancer, EndpointState *endpoint, int64_t permit, int outcome, int64_t latency_us
+) noexcept

@@ -1,0 +1,3 @@
+from typing import Final
+
+BLOB_ERRORS: Final[tuple[type[Exception], ...]]
