@@ -205,7 +205,7 @@ cdef class Outbound:
         call.endpoint = ""
         endpoint = self.balancer.pick() if not call.failed_at else self.pick_elsewhere(call.failed_at)
         call.picked = endpoint
-        call.endpoint = endpoint.place.address
+        call.endpoint = endpoint.address
         call.attempts += 1
         self.attempts += 1
         call.answered_ns = 0

@@ -3,4 +3,5 @@
 # The module, and the module that makes its credentials.
 IMPLEMENTATIONS = {
     "grpc.aio": "grpc",
+    "tai_grpc.aio": "tai_grpc.aio",
 }

@@ -36,6 +36,8 @@ from grpc.aio import (
     UnaryUnaryClientInterceptor,
     UnaryUnaryMultiCallable,
     UsageError,
+    init_grpc_aio,
+    shutdown_grpc_aio,
 )
 
 from tai_grpc._ext.aio.context import ServicerContext as _NativeContext
@@ -86,10 +88,12 @@ __all__ = [
     "composite_call_credentials",
     "composite_channel_credentials",
     "dynamic_ssl_server_credentials",
+    "init_grpc_aio",
     "insecure_channel",
     "metadata_call_credentials",
     "secure_channel",
     "server",
+    "shutdown_grpc_aio",
     "ssl_channel_credentials",
     "ssl_server_certificate_configuration",
     "ssl_server_credentials",
