@@ -193,26 +193,26 @@ cdef class ServicerContext(CallStream):
             self.deserialize = method.deserialize
             self.serialize = method.serialize
             if not method.request_streams:
+                self.gathering = True
                 return 0
         return self.begin_handler()
 
     cdef int one_message(self, object message) except -1:
-        """A message is here, of a method that takes one or of any other."""
-        if self.method is None or self.method.request_streams:
-            return self.message_arrived(message)
-        if self.only is None and not self.complete:
+        """A message is here: the one that the handler begins with, or one for it to read."""
+        if not self.gathering:
+            return 0 if self.ended else self.message_arrived(message)
+        if self.only is None:
             self.only = message
             return 0
         return self.fail(UNIMPLEMENTED, f"{self.method.path} takes one request, and more have come")
 
     cdef int half_closed(self) except -1:
         self.complete = True
-        if self.method is None or self.method.request_streams:
+        if not self.gathering:
             return 0 if self.readers is None else self.wake_readers()
-        if self.finished:
-            return 0
         if self.only is None:
             return self.fail(UNIMPLEMENTED, f"{self.method.path} takes one request, and none has come")
+        self.gathering = False
         return self.begin_handler()
 
     cdef int stream_closed(self) except -1:
@@ -303,6 +303,7 @@ cdef class ServicerContext(CallStream):
         cdef Service service = self.service
         cdef HandlerTask task = self.task
         self.ended = True
+        self.gathering = False
         self.task = None
         service.timers.disarm(task)
         task.call = None

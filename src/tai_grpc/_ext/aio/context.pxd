@@ -1,4 +1,4 @@
-"""A call on a server: the context that its handler is given, and the task that it runs in. See context.pyx."""
+"""A call on a server: the context that its handler is given, and the task of it. See context.pyx."""
 
 from libc.stdint cimport int64_t
 
@@ -30,6 +30,7 @@ cdef class ServicerContext(CallStream):
     cdef Method method  # None: the interceptors have not said yet
     cdef HandlerTask task  # None once the handler has ended
     cdef bint admitted  # counts among Service.admitted
+    cdef bint gathering  # the one request, before the handler begins
     cdef bint running  # counts among Service.calls
     cdef bint ended  # the handler has, or never will begin
     cdef bint settled  # the status that was sent is the handler's own
