@@ -3,7 +3,7 @@
 
 import zlib
 
-from tai_grpc._ext.http2.session cimport DEFLATE, GZIP, IDENTITY
+from tai_grpc._ext.http2.state cimport DEFLATE, GZIP, IDENTITY
 
 cdef object _compressobj = zlib.compressobj
 cdef object _decompressobj = zlib.decompressobj

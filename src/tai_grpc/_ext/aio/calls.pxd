@@ -1,0 +1,43 @@
+"""The four kinds of calls, as grpc.aio has them. See calls.pyx."""
+
+from tai_grpc._ext.aio.call cimport Call
+
+
+cdef class UnaryResponse(Call):
+    cdef object deserialize
+    cdef bytes message
+    cdef object response
+    cdef bint compressed
+    cdef bint has_message
+
+    cdef object result(self)
+
+
+cdef class UnaryUnaryCall(UnaryResponse):
+    pass
+
+
+cdef class StreamUnaryCall(UnaryResponse):
+    cdef object serialize
+    cdef object feed
+
+
+cdef class StreamResponse(Call):
+    cdef object deserialize
+    cdef list messages  # bytes, or (bytes,) of a compressed one; those before `head` are taken
+    cdef Py_ssize_t head
+    cdef object read_waiters
+    cdef int reading  # how: by iteration or by read()
+
+    cdef object take(self)
+    cdef object end_of_stream(self)
+    cdef int read_by(self, int style) except -1
+
+
+cdef class UnaryStreamCall(StreamResponse):
+    pass
+
+
+cdef class StreamStreamCall(StreamResponse):
+    cdef object serialize
+    cdef object feed
