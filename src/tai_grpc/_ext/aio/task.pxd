@@ -24,8 +24,7 @@ cdef class CallTask(TimerEntry):
     # Set while an error has not been retrieved; whoever deals with it in `finished` clears it.
     cdef bint log_error
 
-    cdef bint log_pending
-    cdef bint registered
+    cdef bint log_pending  # it was suspended, so all_tasks() knows it
     cdef readonly bint _must_cancel
     cdef public bint _asyncio_future_blocking
     cdef int cancels
@@ -51,9 +50,15 @@ cdef class CallTask(TimerEntry):
     # What `cancel` does, 0 when it is done already.
     cdef int request_cancel(self, object message) except -1
 
+    cdef int _take(self, object coro, object loop, object context) except -1
     cdef int _step(self, object error) except -1
-    cdef int _run(self, object error) except -1
-    cdef int _wait_for(self, object awaited) except -1
-    cdef int _step_soon(self, object error) except -1
+    cdef int _advance(self, object error, bint enter) except -1
+    cdef int _raised(self, object error) except -1
     cdef int _end(self, int state, object outcome, object error) except -1
+    cdef int _call_back(self) except -1
+    cdef int _wait_for(self, object awaited) except -1
+    cdef int _suspended(self) except -1
+    cdef int _step_soon(self, object error) except -1
+    cdef int _report(self, dict report) except -1
+    cdef int _check_ended(self, str pending) except -1
     cdef object _cancelled_error(self)

@@ -16,6 +16,10 @@ cdef class TimerEntry:
     cdef int expired(self) except -1
 
 
+cdef class Timer(TimerEntry):
+    cdef object callback
+
+
 cdef class Timers:
     cdef object loop_ref
     cdef list heap
@@ -24,12 +28,17 @@ cdef class Timers:
     cdef bint firing
     cdef object __weakref__
 
-    # Arm `entry`, or move it if it is armed here. RuntimeError: the loop is closed.
-    cdef int arm(self, TimerEntry entry, int64_t deadline_ns) except -1
+    # Arm `entry`, or move it if it is armed here. RuntimeError: the loop is closed or gone, or another one's
+    # Timers hold it.
+    cpdef int arm(self, TimerEntry entry, int64_t deadline_ns) except -1
     # Nothing happens if it is not armed here.
-    cdef void disarm(self, TimerEntry entry) noexcept
+    cpdef void disarm(self, TimerEntry entry) noexcept
+    # Disarm all.
     cpdef int close(self) except -1
 
+    cdef bint _holds(self, TimerEntry entry) noexcept
+    cdef void _remove(self, TimerEntry entry) noexcept
+    cdef void _place(self, Py_ssize_t place) noexcept
     cdef int _schedule(self) except -1
     cdef int _fire(self) except -1
     cdef int _expire(self, TimerEntry entry) except -1
