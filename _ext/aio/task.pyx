@@ -87,7 +87,6 @@ cdef extern from *:
     PyObject *tai_take_error() noexcept
     PySendResult tai_throw(PyObject *coroutine, PyObject *name, PyObject *error, PyObject **sent) noexcept
 
-cdef object _get_running_loop = asyncio._get_running_loop
 cdef object _iscoroutine = asyncio.iscoroutine
 cdef object _register_task = tasks._register_task
 
@@ -179,7 +178,7 @@ cdef class CallTask(TimerEntry):
             self.name = str(name)
         if loop.get_debug():
             self._source_traceback = format_helpers.extract_stack(sys._getframe())
-        if _get_running_loop() is loop:
+        if loop.is_running():
             self.begin(coro, loop, context)
         else:
             self._take(coro, loop, context)
