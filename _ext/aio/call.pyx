@@ -11,7 +11,7 @@ from cpython.float cimport PyFloat_AsDouble
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.client cimport ClientConnection
-from tai_grpc._ext.aio.compression cimport compress_message
+from tai_grpc._ext.aio.compression cimport compressed as compressed_message
 from tai_grpc._ext.aio.dispatcher cimport DispatchedCall
 from tai_grpc._ext.aio.timers cimport TimerEntry
 from tai_grpc._ext.http2.buffers cimport Buffer, buffer_free
@@ -171,7 +171,7 @@ cdef class Call(DispatchedCall):
     cdef int transmit(self, bytes message) except -1:
         cdef bytes packed = None
         if self.encoding != 0:
-            packed = compress_message(message, self.encoding)
+            packed = compressed_message(message, self.encoding)
         if packed is not None:
             message = packed
         # What has ended takes nothing more, and its end is on its way.

@@ -9,19 +9,19 @@ response lives until it is done, once all its requests are there.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
+from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.call cimport (
     CANCELLED, DONE, ENDING, INTERNAL, OK, RESOURCE_EXHAUSTED, SENT, Call, wake, with_waiter,
 )
-from tai_grpc._ext.aio.compression cimport decompress_message
+from tai_grpc._ext.aio.compression cimport decompressed
 from tai_grpc._ext.http2.session cimport stream_message_read
+from tai_grpc._ext.http2.state cimport IDENTITY, OTHER
 
 from asyncio import CancelledError, InvalidStateError
 
 from grpc import RpcError
 from grpc.aio import EOF, UsageError
-
-from tai_grpc._ext.aio.compression import MessageTooLarge
 
 cdef enum Reading:
     NOT_YET = 0
@@ -33,8 +33,21 @@ cdef str FINISHED = "RPC already finished."
 cdef str HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 
 
+class TooLarge(ValueError):
+    """A message is longer than the limit once it is decompressed."""
+
+
 cdef bytes unpacked(Call call, bytes message):
-    return decompress_message(message, call.stream.encoding, call.connection.max_message_bytes)
+    cdef int64_t limit = call.connection.max_message_bytes
+    cdef int encoding = call.stream.encoding
+    if encoding == IDENTITY:
+        raise ValueError("the message is marked as compressed, and grpc-encoding names no compression")
+    if encoding == OTHER:
+        raise ValueError("the message is compressed with none of gzip and deflate")
+    cdef bytes plain = decompressed(message, encoding, limit)
+    if plain is None:
+        raise TooLarge(f"Received message larger than max ({limit + 1} or more vs. {limit})")
+    return plain
 
 
 cdef class UnaryResponse(Call):
@@ -61,7 +74,7 @@ cdef class UnaryResponse(Call):
             if self.compressed:
                 message = unpacked(self, message)
             self.response = message if self.deserialize is None else self.deserialize(message)
-        except MessageTooLarge as error:
+        except TooLarge as error:
             return self.finish(RESOURCE_EXHAUSTED, str(error))
         except Exception as error:
             return self.finish(INTERNAL, f"the response cannot be read: {error!r}")
@@ -140,7 +153,7 @@ cdef class StreamResponse(Call):
             response = message if self.deserialize is None else self.deserialize(message)
         except Exception as error:
             self.abandon()
-            if isinstance(error, MessageTooLarge):
+            if isinstance(error, TooLarge):
                 self.finish(RESOURCE_EXHAUSTED, str(error))
             else:
                 self.finish(INTERNAL, f"the response cannot be read: {error!r}")

@@ -18,7 +18,8 @@ from tai_grpc._ext.http2.session cimport (
     session_terminate, stream_release, stream_reset,
 )
 from tai_grpc._ext.http2.state cimport (
-    CLIENT, ENDED, GOAWAY, MESSAGE, PONG, RESPONSE, SETTINGS, WRITABLE, Event, SessionSettings, StreamState,
+    BY_STATUS, CLIENT, ENDED, GOAWAY, MESSAGE, PONG, RESPONSE, SETTINGS, WRITABLE, Event, SessionSettings,
+    StreamState,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
@@ -203,10 +204,13 @@ cdef class ClientConnection(Connection):
             if kind == MESSAGE:
                 owner.on_message(event.data, event.size, event.flag != 0)
             elif kind == ENDED:
+                if event.why == BY_STATUS:
+                    self.served = True
                 if self.draining:
                     self.close_when_idle()
                 owner.on_ended(event)
             elif kind == RESPONSE:
+                self.served = True
                 owner.on_response()
             elif kind == WRITABLE:
                 owner.on_writable()
@@ -228,6 +232,8 @@ cdef class ClientConnection(Connection):
         self.reason = self.reason or f"the server said GOAWAY (code {event.code})"
         if debug and self.reason.endswith(")"):
             self.reason += ": " + debug[:256].decode("utf-8", "replace")
+        if event.code == NGHTTP2_NO_ERROR:
+            self.served = True
         if not self.draining:
             self.draining = True
             self.listener.connection_draining(

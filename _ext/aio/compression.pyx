@@ -1,55 +1,47 @@
 # cython: language_level=3
-"""Messages, compressed one by one as their `grpc-encoding` says: gzip (RFC 1952), deflate (RFC 1950)."""
+"""Compression of single messages. What a message unpacks to is bounded: a few bytes may stand for a gigabyte."""
 
 import zlib
 
-from tai_grpc._ext.http2.state cimport DEFLATE, GZIP, IDENTITY
+from cpython.bytes cimport PyBytes_GET_SIZE
+
+from tai_grpc._ext.http2.state cimport DEFLATE, GZIP
 
 cdef object _compressobj = zlib.compressobj
 cdef object _decompressobj = zlib.decompressobj
-cdef object _ZlibError = zlib.error
+cdef object _error = zlib.error
 
-cdef int LEVEL = zlib.Z_DEFAULT_COMPRESSION
-cdef int METHOD = zlib.DEFLATED
-
-
-class BadCompression(ValueError):
-    """What came is not what its encoding says."""
+cdef enum:
+    LEVEL = 6
+    GZIP_BITS = 31  # 15 of window, 16: with gzip's header
+    DEFLATE_BITS = 15
 
 
-class MessageTooLarge(ValueError):
-    """It is longer than the limit once it is decompressed."""
+cdef inline int _bits(int encoding) except -1:
+    if encoding == GZIP:
+        return GZIP_BITS
+    if encoding == DEFLATE:
+        return DEFLATE_BITS
+    raise ValueError(f"encoding {encoding} is not a compression")
 
 
-cdef int window_bits(int encoding) except -1:
-    return 31 if encoding == GZIP else 15  # 16 more: with gzip's header
-
-
-cdef bytes compress_message(bytes data, int encoding):
-    if encoding != GZIP and encoding != DEFLATE:
-        return None
-    packer = _compressobj(LEVEL, METHOD, window_bits(encoding))
+cdef bytes compressed(bytes data, int encoding):
+    packer = _compressobj(LEVEL, zlib.DEFLATED, _bits(encoding))
     cdef bytes packed = packer.compress(data) + packer.flush()
-    return packed if len(packed) < len(data) else None
+    return packed if PyBytes_GET_SIZE(packed) < PyBytes_GET_SIZE(data) else None
 
 
-cdef bytes decompress_message(bytes data, int encoding, int64_t limit):
-    if encoding == IDENTITY:
-        raise BadCompression("the message is marked as compressed, and grpc-encoding names no compression")
-    if encoding != GZIP and encoding != DEFLATE:
-        raise BadCompression("grpc-encoding is none of identity, deflate, gzip")
-    if limit < 0:
-        limit = 0xFFFFFFFF
-    unpacker = _decompressobj(window_bits(encoding))
-    cdef bytes message
+cdef bytes decompressed(bytes data, int encoding, int64_t limit):
+    unpacker = _decompressobj(_bits(encoding))
+    cdef bytes unpacked
     try:
-        message = unpacker.decompress(data, limit + 1)
-    except _ZlibError as error:
-        raise BadCompression(f"the message cannot be decompressed: {error}") from None
-    if len(message) > limit:
-        raise MessageTooLarge(f"Received message larger than max ({len(message)} or more vs. {limit})")
+        unpacked = unpacker.decompress(data, limit + 1 if limit >= 0 else 0)
+    except _error as error:
+        raise ValueError(f"the message is not what grpc-encoding says: {error}") from None
+    if 0 <= limit < PyBytes_GET_SIZE(unpacked):
+        return None
     if not unpacker.eof:
-        raise BadCompression("the message cannot be decompressed: it is cut short")
+        raise ValueError("the message is cut off within its compressed form")
     if unpacker.unused_data:
-        raise BadCompression("the message cannot be decompressed: bytes follow its end")
-    return message
+        raise ValueError("something follows the message's compressed form")
+    return unpacked

@@ -47,6 +47,7 @@ cdef class ClientConnection(Connection):
     cdef unsigned long thread  # that of the loop
     cdef readonly bint ready  # the peer's settings came
     cdef readonly bint draining  # no new calls: the peer said GOAWAY, or `drain` was called
+    cdef readonly bint served  # it was of use: a call was answered, or the server said GOAWAY in peace
     cdef bint closing_soon
     cdef bint heard  # something came since the keepalive looked
     cdef readonly str reason  # why it ended, for people; "" before

@@ -1,8 +1,8 @@
-"""Messages, compressed one by one as their `grpc-encoding` says."""
+"""Messages compressed with deflate (zlib's form) or gzip. See compression.pyx."""
 
 from libc.stdint cimport int64_t
 
-# None: it would be no smaller, so it goes as it is. `encoding` is of http2.state.Encoding.
-cdef bytes compress_message(bytes data, int encoding)
-# Raises BadCompression, and MessageTooLarge once there are more than `limit` bytes (-1: 2^32-1).
-cdef bytes decompress_message(bytes data, int encoding, int64_t limit)
+# What is smaller compressed, else None: then it is better sent as it is.
+cdef bytes compressed(bytes data, int encoding)
+# At most `limit` bytes (-1: without limit); None: it would be more. Raises ValueError: it is not well-formed.
+cdef bytes decompressed(bytes data, int encoding, int64_t limit)

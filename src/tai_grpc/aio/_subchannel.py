@@ -1,0 +1,162 @@
+"""A connection that is kept: opened when wanted, opened anew with backoff when it cannot be or is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from grpc import ChannelConnectivity
+
+from tai_grpc._ext.aio.client import ClientConnection
+from tai_grpc.aio._connection import ConnectError, Settings, open_first
+from tai_grpc.aio._target import Address
+
+_MULTIPLIER: Final = 1.6
+_JITTER: Final = 0.2
+_CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that a peer has to take the last bytes of a connection that is closed."""
+
+
+class Keepalive:
+    """The interval between pings, of one channel: doubled when a server says that they are too many."""
+
+    def __init__(self, interval: float | None) -> None:
+        self.interval = interval
+
+    def too_many(self) -> None:
+        if self.interval is not None:
+            self.interval *= 2
+
+
+class Subchannel:
+    """One connection at a time, to the first of `addresses()` that can be reached.
+
+    It starts IDLE and connects when `connect` is called. When that fails it is in TRANSIENT_FAILURE and goes on
+    trying, first after about `initial_backoff` seconds, then 1.6 times as long and so on up to `max_backoff`.
+    When the connection is lost or the server wants it to end, it is IDLE again. `changed` is called after each
+    change. A connection that was of no use and shorter than the backoff counts as a failure: a server that takes
+    connections and drops them is not flooded.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        addresses: Callable[[], Awaitable[Sequence[Address]]],
+        settings: Settings,
+        keepalive: Keepalive,
+        changed: Callable[[Subchannel], None],
+        name: str,
+    ) -> None:
+        self.state = ChannelConnectivity.IDLE
+        self.connection: ClientConnection | None = None
+        self.failure = ""
+        self._addresses = addresses
+        self._settings = settings
+        self._keepalive = keepalive
+        self._changed = changed
+        self._name = name
+        self._backoff = settings.options.initial_backoff
+        self._next_attempt = 0.0
+        self._loop = loop
+        self._connecting: asyncio.Task[None] | None = None
+        self._open: dict[ClientConnection, asyncio.Future[None]] = {}
+
+    def connect(self) -> None:
+        """Connect, if it is IDLE."""
+        if self.connection is not None and self.connection.draining:
+            self._lose(self.connection)
+        if self.state is ChannelConnectivity.IDLE:
+            self.state = ChannelConnectivity.CONNECTING
+            self._connecting = self._loop.create_task(self._connect())
+            self._changed(self)
+
+    async def close(self) -> None:
+        """Give up connecting and close every connection, those that still have calls too."""
+        self.state = ChannelConnectivity.SHUTDOWN
+        self.connection = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait((self._connecting,))
+        for connection in list(self._open):
+            connection.drain()
+        if self._open:
+            await asyncio.wait(list(self._open.values()), timeout=_CLOSE_TIMEOUT)
+        for connection in list(self._open):
+            connection.abort("the channel was closed")
+        if self._open:
+            await asyncio.wait(list(self._open.values()))
+
+    def let_go(self) -> None:
+        """Close without waiting, once the calls have ended."""
+        self.state = ChannelConnectivity.SHUTDOWN
+        if self._connecting is not None:
+            self._connecting.cancel()
+        for connection in self._open:
+            connection.drain()
+
+    # --- Of a connection ---
+
+    def connection_draining(self, connection: ClientConnection, too_many_pings: bool) -> None:
+        if too_many_pings:
+            self._keepalive.too_many()
+        self._lose(connection)
+
+    def connection_gone(self, connection: ClientConnection, error: BaseException | None) -> None:
+        self._lose(connection)
+        if (gone := self._open.pop(connection, None)) is not None:
+            gone.set_result(None)
+
+    def _lose(self, connection: ClientConnection) -> None:
+        if connection is self.connection:
+            if connection.served or self._loop.time() >= self._next_attempt:
+                self._backoff = self._settings.options.initial_backoff
+                self._next_attempt = 0.0
+            self.connection = None
+            self.state = ChannelConnectivity.IDLE
+            self._changed(self)
+
+    # --- Connecting ---
+
+    async def _connect(self) -> None:
+        options = self._settings.options
+        while True:
+            if (early := self._next_attempt - self._loop.time()) > 0:
+                await asyncio.sleep(early)
+            self._next_attempt = self._loop.time() + self._backoff * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+            try:
+                connection = await open_first(
+                    await self._resolve(),
+                    self._settings,
+                    self,
+                    keepalive=self._keepalive.interval,
+                    timeout=max(options.connect_timeout, self._backoff),
+                )
+            except ConnectError as error:
+                self._backoff = min(self._backoff * _MULTIPLIER, options.max_backoff)
+                self._fail(str(error))
+                continue
+            self._take(connection)
+            return
+
+    async def _resolve(self) -> Sequence[Address]:
+        try:
+            return await self._addresses()
+        except (OSError, UnicodeError) as error:
+            raise ConnectError(f"errors resolving {self._name}: {error}") from error
+
+    def _fail(self, failure: str) -> None:
+        self.failure = failure
+        self.state = ChannelConnectivity.TRANSIENT_FAILURE
+        self._changed(self)
+
+    def _take(self, connection: ClientConnection) -> None:
+        self._connecting = None
+        if connection.transport is not None:
+            self._open[connection] = self._loop.create_future()
+        self.connection = connection
+        self.state = ChannelConnectivity.READY
+        self._changed(self)
+        if connection.draining:
+            self._lose(connection)
