@@ -147,6 +147,15 @@ class Channel(aio.Channel):
         while (state := self.get_state(try_to_connect=True)) is not ChannelConnectivity.READY:
             await self.wait_for_state_change(state)
 
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What gives compiled calls a connection. Not of grpc.aio: for our own client."""
+        return self._dispatcher
+
+    def reset_connect_backoff(self) -> None:
+        """If the target could not be reached: try again now. Not of grpc.aio's Python API."""
+        self._policy.reset_backoff()
+
     def _moved(self, state: ChannelConnectivity) -> None:
         if self._state is ChannelConnectivity.SHUTDOWN or state is self._state:
             return

@@ -38,6 +38,10 @@ class Policy(Protocol):
         """Close every connection once its calls have ended, without waiting."""
         ...
 
+    def reset_backoff(self) -> None:
+        """Try again now what could not be reached."""
+        ...
+
 
 class PickFirst:
     """One connection, to the first address that can be reached; resolved anew for every attempt."""
@@ -62,6 +66,9 @@ class PickFirst:
 
     def let_go(self) -> None:
         self._subchannel.let_go()
+
+    def reset_backoff(self) -> None:
+        self._subchannel.reset_backoff()
 
     def _moved(self, subchannel: Subchannel) -> None:
         self._changed(subchannel.state)
@@ -118,6 +125,10 @@ class RoundRobin:
             self._resolving.cancel()
         for subchannel in self._subchannels.values():
             subchannel.let_go()
+
+    def reset_backoff(self) -> None:
+        for subchannel in list(self._subchannels.values()):
+            subchannel.reset_backoff()
 
     def _resolve_soon(self) -> None:
         if self._resolving is None and not self._closed and not self._target.addresses:

@@ -72,6 +72,16 @@ class Subchannel:
             self._connecting = self._loop.create_task(self._connect())
             self._changed(self)
 
+    def reset_backoff(self) -> None:
+        """If it is in TRANSIENT_FAILURE: connect now, as if nothing had failed; calls wait for that."""
+        if self.state is ChannelConnectivity.TRANSIENT_FAILURE and self._connecting is not None:
+            self._connecting.cancel()
+            self._backoff = self._settings.options.initial_backoff
+            self._next_attempt = 0.0
+            self.state = ChannelConnectivity.IDLE
+            self._changed(self)
+            self.connect()
+
     async def close(self) -> None:
         """Give up connecting and close every connection, those that still have calls too."""
         self.state = ChannelConnectivity.SHUTDOWN

@@ -91,9 +91,7 @@ def test_an_error_in_finished_is_reported(run: Run, derived: Any, reports: list[
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_in_finished_is_raised(
-    run: Run, derived: Any, interrupt: type[BaseException]
-) -> None:
+def test_an_interrupt_in_finished_is_raised(run: Run, derived: Any, interrupt: type[BaseException]) -> None:
     async def main() -> None:
         with pytest.raises(interrupt):
             derived.call(works(0), asyncio.get_running_loop(), lambda *_: None, mistake=interrupt())

@@ -423,9 +423,7 @@ class TestCancel:
         run(main())
 
     @pytest.mark.parametrize("cancel_first", [False, True])
-    def test_in_the_turn_in_which_the_future_is_done(
-        self, run: Run, task: Kind, cancel_first: bool
-    ) -> None:
+    def test_in_the_turn_in_which_the_future_is_done(self, run: Run, task: Kind, cancel_first: bool) -> None:
         """Cancelled first, the future cannot be done any more; cancelled second, the result is lost."""
 
         async def main() -> None:
@@ -855,9 +853,7 @@ class TestStructures:
             assert all(made.cancelled() for made in both)
 
         async def gathers() -> list[object]:
-            value, error = await asyncio.gather(
-                task(returns(2)), task(fails()), return_exceptions=True
-            )
+            value, error = await asyncio.gather(task(returns(2)), task(fails()), return_exceptions=True)
             return [value, type(error)]
 
         run(main())
@@ -869,9 +865,7 @@ class TestStructures:
 
         async def main() -> None:
             never = task(forever())
-            done, pending = await asyncio.wait(
-                [task(returns(1)), never], return_when=asyncio.FIRST_COMPLETED
-            )
+            done, pending = await asyncio.wait([task(returns(1)), never], return_when=asyncio.FIRST_COMPLETED)
             assert ([made.result() for made in done], pending) == ([1], {never})
             done, pending = await asyncio.wait([never], timeout=0.001)
             assert (done, pending) == (set(), {never})
@@ -1312,9 +1306,7 @@ class TestCoroutines:
 
 class TestReports:
     @pytest.mark.parametrize("turns", [0, 1])
-    def test_an_error_that_nobody_retrieves(
-        self, run: Run, task: Kind, reports: Reports, turns: int
-    ) -> None:
+    def test_an_error_that_nobody_retrieves(self, run: Run, task: Kind, reports: Reports, turns: int) -> None:
         error = ValueError("unseen")
 
         async def raises() -> None:
@@ -1337,9 +1329,7 @@ class TestReports:
         run(main())
 
     @pytest.mark.parametrize("retrieve", ["result", "exception", "await", "cancel"])
-    def test_an_error_that_was_retrieved(
-        self, run: Run, task: Kind, reports: Reports, retrieve: str
-    ) -> None:
+    def test_an_error_that_was_retrieved(self, run: Run, task: Kind, reports: Reports, retrieve: str) -> None:
         async def raises() -> None:
             raise ValueError("seen")
 

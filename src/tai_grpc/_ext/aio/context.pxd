@@ -34,7 +34,8 @@ cdef class ServicerContext(CallStream):
     cdef bint running  # counts among Service.calls
     cdef bint ended  # the handler has, or never will begin
     cdef bint settled  # the status that was sent is the handler's own
-    cdef int64_t deadline_ns  # where the client gave one
+    cdef int64_t deadline_ns  # 0: none
+    cdef int64_t limit_ns  # the server's maximum, where that is the deadline; 0: it is the client's
     cdef tuple metadata
     cdef object code_given
     cdef str details_given
@@ -46,6 +47,7 @@ cdef class ServicerContext(CallStream):
         self, StreamState *stream, Connection connection, Service service, Peer peer, Method method,
         int64_t now_ns,
     ) except -1
+    cdef int limit_time(self, Method method, int64_t now_ns) except -1
     cdef str path(self)
     cdef tuple invocation(self)
     # What the connection tells of the stream.
