@@ -288,7 +288,8 @@ cdef class CallTask(TimerEntry):
             self._call_back()
             raise
         except BaseException as mistake:
-            self._report({"message": f"Exception at the end of {self!r}", "exception": mistake, "task": self})
+            # Without "task", in whose context, which may be entered already, the loop would run its handler.
+            self._report({"message": f"Exception at the end of {self!r}", "exception": mistake})
         if self.callbacks is not None:
             self._call_back()
         return 0

@@ -3,9 +3,9 @@
 
 A binary heap of entries that know their place in it, so that an entry leaves the moment its call ends:
 nothing dead is kept, and the heap is never longer than there are calls. The loop's timer is moved when
-the earliest deadline becomes earlier; when it becomes later the timer fires in vain once and is set anew. What
-is due is decided by the primitives' clock alone, whatever the loop's own clock says: a timer that fires too
-early is set again.
+the earliest deadline becomes earlier; when it becomes later the timer fires in vain once and is set anew.
+What is due is decided by the primitives' clock alone, whatever the loop's own clock says: a timer that fires
+too early is set again.
 """
 
 import weakref
