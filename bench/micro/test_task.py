@@ -54,10 +54,10 @@ def costs(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
         )
         for how, (ours, theirs) in (("returning", RETURNING), ("waiting", WAITING)):
             lines.append(f"asyncio.Task / CallTask, {how}: {found[theirs] / found[ours]:.2f}")
-        terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-        assert isinstance(terminal, pytest.TerminalReporter)
-        for line in ("", *lines):
-            terminal.write_line(line)
+        capture = request.config.pluginmanager.get_plugin("capturemanager")
+        assert capture is not None
+        with capture.global_and_fixture_disabled():
+            print("", *lines, sep="\n")
 
 
 @pytest.mark.parametrize("statement", [BY_HAND, *RETURNING, *WAITING])

@@ -329,7 +329,7 @@ class TestContext:
         assert context[VARIABLE] == "second"
 
     def test_one_that_is_entered_already(self, run: Run) -> None:
-        """Our first step is refused there, and the maker remains current; Python 3.13 forgets who that was."""
+        """Our first step is refused, and the maker remains current; Python 3.13 forgets who that was."""
 
         async def main() -> None:
             maker = asyncio.current_task()
