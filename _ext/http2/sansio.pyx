@@ -56,6 +56,7 @@ cdef class Session:
                 raise ValueError(f"{name!r} is not a limit")
             given[name] = limits[name]
         settings = given
+        self.settings = settings
         self.attached = {}
         self.auto_read = auto_read
         self.session = session_new(&settings)
@@ -84,6 +85,11 @@ cdef class Session:
             if event is NULL:
                 return events
             events.append(self._event(event))
+
+    def next_event(self):
+        """Return one event, or None when there is none."""
+        cdef Event *event = session_next_event(self.session)
+        return None if event is NULL else self._event(event)
 
     def data_to_send(self, size_t at_most=<size_t>1 << 30):
         """Return what is to be sent now, about `at_most` bytes; b"" when there is nothing."""
@@ -160,6 +166,8 @@ cdef class Session:
     def reset(self, int stream_id, unsigned int error_code):
         """Give a call up."""
         stream_reset(self._stream(stream_id), error_code)
+        if self.settings.role == CLIENT:
+            self._forget(stream_id)  # no event of it follows
 
     def message_read(self, int stream_id, size_t size):
         """A message of `size` bytes was read: its stream's window opens by as much."""
@@ -179,6 +187,13 @@ cdef class Session:
     def shutdown(self):
         """Server: take no new streams and go on with those there are."""
         _check(session_shutdown(self.session), 0)
+
+    def begin_anew(self):
+        """Free the session and take a new one; the streams of the old one are held still."""
+        session_free(self.session)
+        self.session = session_new(&self.settings)
+        if self.session is NULL:
+            raise MemoryError
 
     def lost(self):
         """The connection is gone: every stream ends."""

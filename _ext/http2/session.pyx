@@ -8,7 +8,7 @@ those that it allows there, the submit functions.
 What a peer can make grow is bounded here: header fields and bytes (reading.pyx), streams (nghttp2 refuses
 those beyond SETTINGS_MAX_CONCURRENT_STREAMS), answers that it does not read (`max_queued_frames`), resets by
 either side (`reset_burst`; CVE-2023-44487, CVE-2025-8671), frames that say nothing (`glitch_burst`;
-CVE-2019-9512 to 9518), pings (`max_ping_strikes`, gRFC A8), continuations (nghttp2's own limit of 8).
+CVE-2019-9512 to 9518), pings (`max_ping_strikes`, gRFC A8), continuations (8; CVE-2024-27316).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -44,6 +44,7 @@ cdef enum:
     INTERNAL = 13
     UNAVAILABLE = 14
 
+    MAX_CONTINUATIONS = 8
     MAX_HEADER_BLOCK = 1 << 20  # bytes that nghttp2 may be given to send in one
 
 # What the ping between the two GOAWAYs of a shutdown says.
@@ -97,7 +98,8 @@ cdef SessionState *session_new(const SessionSettings *settings) noexcept nogil:
     # Ours are exact for what gRPC does; nghttp2's count what an honest client does as well.
     tai_option_reset_rate(option, 10 * settings.reset_burst, 10 * settings.reset_rate)
     tai_option_glitch_rate(option, 10 * settings.glitch_burst, 10 * settings.glitch_rate)
-    tai_option_max_continuations(option, 8)
+    # nghttp2 counts each piece in which a CONTINUATION's head of 9 bytes arrives.
+    tai_option_max_continuations(option, 9 * (MAX_CONTINUATIONS + 1))
     if settings.role == SERVER:
         result = nghttp2_session_server_new2(&session.http2, _callbacks, session, option)
     else:
@@ -181,9 +183,7 @@ cdef int session_shutdown(SessionState *session) noexcept nogil:
     if session.drain != NOT_DRAINING or session.over:
         return 0
     session.drain = NOTICE_SENT
-    if nghttp2_submit_shutdown_notice(session.http2) != 0:
-        return -1
-    return session_ping(session, DRAIN_PING)
+    return -1 if nghttp2_submit_shutdown_notice(session.http2) != 0 else 0
 
 
 cdef int _say_goaway(SessionState *session) noexcept nogil:
@@ -381,6 +381,20 @@ cdef ssize_t _on_send(
     if buffer_append(session.output, <const char *>data, length) != 0:
         return NGHTTP2_ERR_CALLBACK_FAILURE
     return <ssize_t>length
+
+
+cdef int _on_begin_frame(
+    nghttp2_session *_http2, const nghttp2_frame_hd *head, void *user_data
+) noexcept nogil:
+    cdef SessionState *session = <SessionState *>user_data
+    if head.type != NGHTTP2_CONTINUATION:
+        session.continuations = 0
+        return 0
+    session.continuations += 1
+    if session.continuations > MAX_CONTINUATIONS:
+        _give_up(session, NGHTTP2_ENHANCE_YOUR_CALM, b"too many CONTINUATION frames")
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    return 0
 
 
 cdef int _on_begin_headers(
@@ -692,10 +706,14 @@ cdef int _on_frame_sent(nghttp2_session *http2, const nghttp2_frame *frame, void
         # A peer that makes us reset its streams costs as much as one that resets them itself.
         if frame.rst_stream.error_code != NGHTTP2_NO_ERROR and frame.rst_stream.error_code != NGHTTP2_CANCEL:
             _count_reset(session)
-    elif frame.hd.type == NGHTTP2_GOAWAY and frame.goaway.error_code != NGHTTP2_NO_ERROR:
-        session.over = True
-        if session.problem[0] == 0:
-            session.problem = b"the peer broke HTTP/2"
+    elif frame.hd.type == NGHTTP2_GOAWAY:
+        if frame.goaway.error_code != NGHTTP2_NO_ERROR:
+            session.over = True
+            if session.problem[0] == 0:
+                session.problem = b"the peer broke HTTP/2"
+        elif session.drain == NOTICE_SENT:
+            # Not earlier: nghttp2 sends pings before all else, and this one's answer must follow the notice.
+            return NGHTTP2_ERR_CALLBACK_FAILURE if session_ping(session, DRAIN_PING) != 0 else 0
     return 0
 
 
@@ -765,6 +783,7 @@ cdef int _make_callbacks() except -1:
         raise MemoryError
     nghttp2_session_callbacks_set_send_callback(_callbacks, _on_send)
     nghttp2_session_callbacks_set_send_data_callback(_callbacks, send_chunks)
+    nghttp2_session_callbacks_set_on_begin_frame_callback(_callbacks, _on_begin_frame)
     nghttp2_session_callbacks_set_on_begin_headers_callback(_callbacks, _on_begin_headers)
     nghttp2_session_callbacks_set_on_header_callback(_callbacks, _on_header)
     nghttp2_session_callbacks_set_on_invalid_header_callback(_callbacks, _on_invalid_header)

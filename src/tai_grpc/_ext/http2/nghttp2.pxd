@@ -109,6 +109,9 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     ctypedef int (*nghttp2_on_stream_close_callback)(
         nghttp2_session *, int32_t, uint32_t, void *
     ) noexcept nogil
+    ctypedef int (*nghttp2_on_begin_frame_callback)(
+        nghttp2_session *, const nghttp2_frame_hd *, void *
+    ) noexcept nogil
     ctypedef int (*nghttp2_on_begin_headers_callback)(
         nghttp2_session *, const nghttp2_frame *, void *
     ) noexcept nogil
@@ -139,6 +142,8 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
         nghttp2_session_callbacks *, nghttp2_on_frame_not_send_callback)
     void nghttp2_session_callbacks_set_on_stream_close_callback(
         nghttp2_session_callbacks *, nghttp2_on_stream_close_callback)
+    void nghttp2_session_callbacks_set_on_begin_frame_callback(
+        nghttp2_session_callbacks *, nghttp2_on_begin_frame_callback)
     void nghttp2_session_callbacks_set_on_begin_headers_callback(
         nghttp2_session_callbacks *, nghttp2_on_begin_headers_callback)
     void nghttp2_session_callbacks_set_on_header_callback(

@@ -158,6 +158,7 @@ cdef struct SessionState:
     StreamState *last_waiting
     int32_t next_stream_id  # client: 0 once there is none any more
     StreamState *current  # whose header block is arriving
+    int continuations  # of it
     # Events from `first_event` to `end_event`; the first of them has been handed out when `handed_out`.
     Event *events
     size_t first_event
