@@ -338,6 +338,7 @@ cdef int stream_half_close(StreamState *stream) noexcept nogil:
 cdef int stream_finish(
     StreamState *stream, int status, const char *message, size_t message_size, const Buffer *trailers
 ) noexcept nogil:
+    stream.muted = True
     if stream.session is NULL or stream.finished:
         return -1
     if write_status(stream, status, message, message_size, trailers) != 0:

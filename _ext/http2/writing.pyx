@@ -246,7 +246,6 @@ cdef int write_status(
         return -1
     stream.finished = True
     stream.deaf = True
-    stream.muted = True
     result = buffer_append_field(fields, b"grpc-status", 11, code, decimal_text(status, code))
     if message_size != 0 and result == 0:
         encoded.data = NULL

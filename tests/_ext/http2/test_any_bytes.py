@@ -18,6 +18,7 @@ ROLES = st.sampled_from(["client", "server"])
 def told(role: Role, seed: int, pieces: list[bytes], **limits: int) -> tuple[list[object], bool, str]:
     """All that is told: events of each stream and of the connection in their order, and how it ended."""
     application = Application(role, seed, **limits)
+    application.send()
     for piece in pieces:
         application.feed(piece)
     return application.events, application.session.alive, application.session.problem
@@ -49,9 +50,9 @@ def test_captures_are_rich(role: Role) -> None:
     alive = 0
     for seed in range(200):
         application = Application(role, seed)
-        for piece in [capture(role, seed)]:
-            application.feed(piece)
-            application.send()
+        application.send()
+        application.feed(capture(role, seed))
+        application.send()
         seen |= {event[0] for event in application.events}
         alive += application.session.alive
     assert seen >= {*kinds[role].split(), "settings"}
