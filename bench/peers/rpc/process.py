@@ -27,12 +27,10 @@ def main(name: str, role: str, port: str, folder: str | None = None) -> None:
             tasks.run(peer, role, int(port), tls)
         else:
             threads.run(peer, role, int(port), tls)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "bench":
+    except (ImportError, NotBuiltError) as error:
+        if isinstance(error, ImportError) and (error.name or "bench").startswith("bench"):
             raise
-        say({"not_built": f"there is no module {error.name} here"})
-    except NotBuiltError as error:
-        say({"not_built": str(error)})
+        say({"not_built": str(error).partition(" (")[0]})  # without the path that Python adds
     sys.stdout.flush()
     # A peer's own threads may take their time, and nothing is left to do.
     os._exit(0)

@@ -76,13 +76,12 @@ class BlockingClient(Protocol):
 
 @dataclass(frozen=True)
 class Asynchronous:
-    """A peer on asyncio, run by uvloop or by asyncio's own loop, whichever it is faster on."""
+    """A peer on asyncio, run by uvloop, which all of them are faster on."""
 
     packages: tuple[str, ...]
     """As pip knows them, for their versions."""
     serve: Callable[[int, Tls | None], AbstractAsyncContextManager[Tally]]
     connect: Callable[[int, Tls | None], AbstractAsyncContextManager[Client]]
-    uvloop: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,15 @@ from contextlib import suppress
 from time import perf_counter, perf_counter_ns, process_time
 from typing import Any
 
+import uvloop
+
 from bench.peers.rpc.protocol import Asynchronous, Client, Figures, Tls
 from bench.peers.rpc.say import answer, say
 from bench.peers.rpc.timing import latencies_of, next_length, rate_of
 
 
 def run(peer: Asynchronous, role: str, port: int, tls: Tls | None) -> None:
-    factory = None
-    if peer.uvloop:
-        # Peers that are slower on it must not need it.
-        import uvloop  # noqa: PLC0415
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run((serve if role == "server" else measure)(peer, port, tls))
 
 
