@@ -2,8 +2,8 @@
 
 HTTP/2 at its least, so that what a server needs for a connection or a call is measured without a client of
 its own making beside it: frames are written by hand, and of answers only the ends are looked at. Answers
-lines of JSON: `{"do": "open", "connections": N}`, `{"do": "call", "method": M, "calls": N}` (on each
-connection), `{"do": "ended"}`, `{"do": "alive"}`.
+lines of JSON: `{"do": "open", "connections": N}`, `{"do": "unary"}` (a call on each, to its end),
+`{"do": "hold"}` (begins one on each), `{"do": "ended"}` (waits for all), `{"do": "alive"}` (a ping to each).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import resource
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import uvloop
@@ -21,7 +22,8 @@ from bench.peers.rpc.echo import SERVICE, TEXT, messages
 from bench.peers.rpc.say import say
 
 AT_ONCE: Final = 64
-"""How many connections are opened at the same time: fewer than a listening socket's usual backlog."""
+"""How many connections are opened, or called on, at the same time: fewer than a listening socket's usual
+backlog, and than the calls that grpcio lets wait before it refuses some."""
 SECONDS: Final = 60.0
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
@@ -89,16 +91,15 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._totals.add("lost")
 
-    def call(self, method: str, calls: int) -> None:
+    def call(self, method: str) -> None:
         note = messages().Note(text=TEXT).SerializeToString()
         body = b"\0" + len(note).to_bytes(4, "big") + note
         headers = fields(f"/{SERVICE}/{method}", "127.0.0.1")
-        written = []
-        for _ in range(calls):
-            self._stream += 2
-            written.append(frame(_HEADERS, _END_HEADERS, self._stream, headers))
-            written.append(frame(_DATA, _END_STREAM, self._stream, body))
-        self._transport.write(b"".join(written))
+        self._stream += 2
+        self._transport.write(
+            frame(_HEADERS, _END_HEADERS, self._stream, headers)
+            + frame(_DATA, _END_STREAM, self._stream, body)
+        )
 
     def ping(self) -> None:
         self._transport.write(frame(_PING, 0, 0, b"inquiry."))
@@ -121,7 +122,8 @@ class Connection(asyncio.Protocol):
             self._totals.add("alive")
         elif kind in (_HEADERS, _DATA) and flags & _END_STREAM:
             self._totals.add("ended")
-        elif kind in (_RST_STREAM, _GOAWAY):
+        elif kind == _GOAWAY or (kind == _RST_STREAM and any(payload)):
+            # A reset without an error code only says that the answer was complete.
             self._totals.add("refused")
 
 
@@ -138,10 +140,12 @@ class Connections:
                 for start in range(0, count, AT_ONCE):
                     await asyncio.gather(*(self._open() for _ in range(start, min(count, start + AT_ONCE))))
                 await self._totals.reach("opened", len(self._all))
-            case {"do": "call", "method": str(method), "calls": int(calls)}:
-                for connection in self._all:
-                    connection.call(method, calls)
-                self._called += calls * len(self._all)
+            case {"do": "unary"}:
+                for start in range(0, len(self._all), AT_ONCE):
+                    self._call("Unary", self._all[start : start + AT_ONCE])
+                    await self._totals.reach("ended", self._called)
+            case {"do": "hold"}:
+                self._call("Hold", self._all)
             case {"do": "ended"}:
                 await self._totals.reach("ended", self._called)
             case {"do": "alive"}:
@@ -151,6 +155,11 @@ class Connections:
             case _:
                 raise ValueError(f"connections cannot do {command}")
         return dict(self._totals.seen)
+
+    def _call(self, method: str, connections: Sequence[Connection]) -> None:
+        for connection in connections:
+            connection.call(method)
+        self._called += len(connections)
 
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()

@@ -32,7 +32,7 @@ def lines(row: Row) -> Iterator[str]:
     width = max(len(figure.who) for figure in row.figures)
     for figure in row.figures:
         if not figure.values:
-            yield f"  {figure.who:{width}}  not built: {figure.absent}"
+            yield f"  {figure.who:{width}}  {figure.absent}"
             continue
         ratio = "" if row.beside is None else _ratio(row, figure)
         also = "".join(f"  {label} {value:,.1f}" for label, value in figure.also.items())

@@ -82,8 +82,10 @@ class Run:
                 self.progress.show(f"{what}: {turn}, {who}")
                 try:
                     figures = measure(self.plan.seconds * (1.0 if number else WARM_UP))
-                except (NotBuiltError, PeerFailedError) as error:
-                    absent[who] = str(error)
+                except NotBuiltError as error:
+                    absent[who] = f"not built: {error}"
+                except PeerFailedError as error:
+                    absent[who] = f"failed: {error}"
                 else:
                     if number:
                         found[who].append(figures)
