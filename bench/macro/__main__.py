@@ -6,12 +6,12 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from bench.macro import calls, load, memory, report
+from bench.macro.machine import Others
 from bench.macro.peers import Peers
 from bench.macro.results import Row
 from bench.macro.run import FULL, QUICK, Progress, Run
@@ -31,22 +31,27 @@ def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, _interrupt)
     plan = QUICK if options.quick else FULL
-    progress = Progress()
+    progress, others = Progress(), Others()
     peers = Peers()
     rows: list[Row] = []
+    interrupted = False
     try:
-        with suppress(KeyboardInterrupt):  # what was found so far is worth saying
-            for name in options.rows or ROWS:
-                for row in ROWS[name](Run(plan, peers, progress)):
-                    progress.clear()
-                    rows.append(row)
-                    print(*report.lines(row), "", sep="\n", flush=True)
+        for name in options.rows or ROWS:
+            for row in ROWS[name](Run(plan, peers, progress)):
+                progress.clear()
+                rows.append(row)
+                print(*report.lines(row), "", sep="\n", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True  # what was found so far is worth saying
     finally:
         progress.clear()
         peers.end()
-    path = report.save(rows, plan, peers.versions, options.json)
-    print(*report.heading(peers.versions), report.summary(rows), sep="\n")
+    share = others.share()
+    path = report.save(rows, plan, peers.versions, share, options.json)
+    print(*report.circumstances(peers.versions, share), report.summary(rows), sep="\n")
     print(f"{progress.seconds:.0f} s; saved as {path}")
+    if interrupted:
+        return 128 + signal.SIGINT
     missed = any(target.verdict == "MISS" for row in rows for target in row.targets)
     return 1 if missed and options.fail_on_miss else 0
 

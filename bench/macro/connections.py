@@ -73,7 +73,9 @@ class Totals:
             async with asyncio.timeout(SECONDS):
                 await wait[2]
         except TimeoutError:
-            raise TimeoutError(f"{what}: {self.seen[what]} of {count}, all in all {dict(self.seen)}") from None
+            raise TimeoutError(
+                f"{what}: {self.seen[what]} of {count}, all in all {dict(self.seen)}"
+            ) from None
         finally:
             self._waits.remove(wait)
 

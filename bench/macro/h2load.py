@@ -10,6 +10,7 @@ from bench.macro.processes import CLIENTS, PeerFailedError, on
 from bench.peers.rpc.echo import BUILD, SERVICE, TEXT, messages
 from bench.peers.rpc.protocol import NotBuiltError
 
+SECONDS: Final = 60.0
 _FINISHED: Final = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
 _SUCCEEDED: Final = re.compile(r"(\d+) succeeded")
 _HEADERS: Final = ("-H", "content-type: application/grpc", "-H", "te: trailers")
@@ -32,9 +33,24 @@ def calls_per_second(
     before = server.process.ask("handled")["handled"]
     url = f"http{'s' if tls else ''}://127.0.0.1:{server.port}/{SERVICE}/Unary"
     body = _body()
-    command = [program, "-n", str(calls), "-c", str(connections), "-m", str(streams), "-d", body, *_HEADERS, url]
+    command = [
+        program,
+        "-n",
+        str(calls),
+        "-c",
+        str(connections),
+        "-m",
+        str(streams),
+        "-d",
+        body,
+        *_HEADERS,
+        url,
+    ]
     with on(CLIENTS):
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        try:
+            ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            raise PeerFailedError(f"{calls} calls took longer than {SECONDS:g} s") from None
     handled = server.process.ask("handled")["handled"] - before
     finished, succeeded = _FINISHED.search(ran.stdout), _SUCCEEDED.search(ran.stdout)
     if finished is None or succeeded is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from bench.macro.peers import CONTENDERS, GRPCIO, LIMIT, OURS, RESILIENT, Server
@@ -25,7 +26,7 @@ def idle(run: Run) -> Iterator[Row]:
     count = run.plan.idle_connections
     what = f"memory of the server for one of {count:,} idle connections"
     figures = [
-        _repeated(run, what, who, lambda server, who=who: _idle(run, who, server, count))
+        _repeated(run, what, who, partial(_idle, run, who, count))
         for who in CONTENDERS
         if who not in (LIMIT, RESILIENT)
     ]
@@ -44,7 +45,7 @@ def idle(run: Run) -> Iterator[Row]:
     yield row
 
 
-def _idle(run: Run, who: str, server: Server, count: int) -> Figures:
+def _idle(run: Run, who: str, count: int, server: Server) -> Figures:
     client = run.peers.another_client(CONTENDERS[who].client, server)
     connections = _connections(server)
     sequential = json.dumps({"measure": "sequential", "seconds": run.plan.seconds})
@@ -74,7 +75,7 @@ def in_flight(run: Run) -> Iterator[Row]:
     figures = [
         Figure(who, "B", absent="not measured: its handlers would need a thread each")
         if who == THREADED
-        else _repeated(run, what, who, lambda server: _held(server, count))
+        else _repeated(run, what, who, partial(_held, count))
         for who in CONTENDERS
         if who not in (LIMIT, RESILIENT)
     ]
@@ -85,7 +86,7 @@ def in_flight(run: Run) -> Iterator[Row]:
     yield row
 
 
-def _held(server: Server, count: int) -> Figures:
+def _held(count: int, server: Server) -> Figures:
     connections = _connections(server)
     try:
         connections.ask(json.dumps({"do": "open", "connections": count // CALLS_A_CONNECTION}))
@@ -94,7 +95,7 @@ def _held(server: Server, count: int) -> Figures:
         each = count // CALLS_A_CONNECTION
         for held in range(each, count + 1, each):  # more at once grpcio refuses
             connections.ask('{"do": "hold"}')
-            _until(lambda held=held: server.process.ask("holding")["holding"] == held, f"{held} calls to be held")
+            _until_holds(server, held)
         took = server.process.resident_bytes - before
         server.process.ask("release")
         connections.ask('{"do": "ended"}')
@@ -110,14 +111,14 @@ def _repeated(run: Run, what: str, who: str, measure: Callable[[Server], Figures
         run.progress.show(f"{what}: {number + 1} of {run.plan.repeats}, {who}")
         try:
             server = run.peers.fresh_server(CONTENDERS[who].server)
+            try:
+                found.append(measure(server))
+            finally:
+                server.process.end()
         except NotBuiltError as error:
             return Figure(who, "B", absent=f"not built: {error}")
-        try:
-            found.append(measure(server))
         except PeerFailedError as error:
             return Figure(who, "B", absent=f"failed: {error}")
-        finally:
-            server.process.end()
     also = {name: max(figures[name] for figures in found) for name in found[0] if name != "bytes"}
     return Figure(who, "B", [figures["bytes"] for figures in found], also)
 
@@ -129,9 +130,9 @@ def _connections(server: Server) -> Process:
     return process
 
 
-def _until(condition: Callable[[], bool], what: str) -> None:
+def _until_holds(server: Server, calls: int) -> None:
     end = time.monotonic() + SECONDS
-    while not condition():
+    while (holding := server.process.ask("holding")["holding"]) != calls:
         if time.monotonic() > end:
-            raise PeerFailedError(f"{SECONDS:g} s were not enough for {what}")
+            raise PeerFailedError(f"{calls} calls were made and it holds {holding}")
         time.sleep(0.002)

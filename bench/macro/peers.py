@@ -49,7 +49,10 @@ SERVERS_UNDER_LOAD: Final = {
     "grpc-go": "grpc_go",
 }
 
-PROGRAMS: Final = {"tonic": BUILD / "tonic" / "release" / "bench-tonic", "grpc_go": BUILD / "grpc_go" / "bench-go"}
+PROGRAMS: Final = {
+    "tonic": BUILD / "tonic" / "release" / "bench-tonic",
+    "grpc_go": BUILD / "grpc_go" / "bench-go",
+}
 """Peers that are not Python, by what `make bench` built."""
 _TOOLS: Final = {"tonic": "cargo", "grpc_go": "go"}
 
@@ -140,7 +143,11 @@ class Peers:
         program = PROGRAMS[peer]
         if not program.exists():
             tool = _TOOLS[peer]
-            had = f"`make bench` could not build it: see {_log(peer)}" if shutil.which(tool) else f"no {tool} here"
+            had = (
+                f"`make bench` could not build it: see {_log(peer)}"
+                if shutil.which(tool)
+                else f"no {tool} here"
+            )
             raise NotBuiltError(had)
         certificates = [str(tls.folder)] if tls else []
         return Process(name, [str(program), str(port), *certificates], SERVERS)

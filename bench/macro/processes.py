@@ -43,7 +43,7 @@ def on(cpu: int) -> Iterator[None]:
 
 
 class Process:
-    """A process that answers lines with lines of JSON. What it says on standard error is in build/bench/logs."""
+    """Answers lines with lines of JSON; what it says on standard error is in build/bench/logs."""
 
     def __init__(self, name: str, command: Sequence[str], cpu: int) -> None:
         self.name = name

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from bench.macro.machine import machine
 from bench.macro.processes import CLIENTS, SERVERS
 from bench.macro.results import Figure, Row
 from bench.macro.run import Plan
 from bench.peers.rpc.echo import ROOT
 
 FOLDER: Final = ROOT / ".benchmarks"
+BUSY: Final = 0.1
+"""The share of the CPUs that others may take before the figures are called doubtful."""
 
 
-def heading(versions: Mapping[str, str]) -> Iterator[str]:
-    """What was measured where."""
-    yield f"{machine()['cpu']}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+def circumstances(versions: Mapping[str, str], others: float) -> Iterator[str]:
+    """What was measured where, and whether the machine was free for it."""
+    here = machine()
+    yield f"{here['cpu']}, {here['cpu_count']} CPUs, Python {here['python']}"
     yield f"servers on CPU {SERVERS}, clients and h2load on CPU {CLIENTS}, the same for all"
     yield ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
+    if others > BUSY:
+        yield (
+            f"other processes took {others:.0%} of the CPUs meanwhile: who has one thread lost more by it"
+            " than who has many; measure again on a machine that is free"
+        )
 
 
 def lines(row: Row) -> Iterator[str]:
@@ -57,7 +64,9 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{len(verdicts)} targets: {counted}"
 
 
-def save(rows: Sequence[Row], plan: Plan, versions: Mapping[str, str], path: Path | None) -> Path:
+def save(
+    rows: Sequence[Row], plan: Plan, versions: Mapping[str, str], others: float, path: Path | None
+) -> Path:
     """Write the run as JSON, into .benchmarks unless a path is given."""
     now = time.time()
     if path is None:
@@ -67,20 +76,10 @@ def save(rows: Sequence[Row], plan: Plan, versions: Mapping[str, str], path: Pat
         "datetime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
         "machine": machine(),
         "cpus": {"servers": SERVERS, "clients": CLIENTS},
+        "taken_by_others": others,
         "versions": {"tai-grpc": version("tai-grpc"), **versions},
         "plan": vars(plan),
         "rows": [row.as_json() for row in rows],
     }
     path.write_text(json.dumps(report, indent=1) + "\n")
     return path
-
-
-def machine() -> dict[str, Any]:
-    cpus = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(":")[2].strip() for line in cpus if line.startswith("model name")), "")
-    return {
-        "cpu": model or platform.processor() or platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }

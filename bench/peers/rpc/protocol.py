@@ -35,8 +35,11 @@ class Tls:
 class Tally(Protocol):
     """What a server's process is asked while it serves."""
 
-    handled: int
-    holding: int
+    @property
+    def handled(self) -> int: ...
+
+    @property
+    def holding(self) -> int: ...
 
     def release(self) -> None: ...
 
@@ -44,9 +47,13 @@ class Tally(Protocol):
 class Client(Protocol):
     """A client on asyncio. Each way makes one whole call and checks what came back."""
 
-    unary: Callable[[Any], Awaitable[Any]]
-    """Make a unary call: called with `request` in the loop that is timed, so nothing of ours is around it."""
-    request: Any
+    @property
+    def unary(self) -> Callable[[Any], Awaitable[Any]]:
+        """What makes a unary call of `request`; the timed loop calls it, with nothing of ours around."""
+        ...
+
+    @property
+    def request(self) -> Any: ...
 
     async def download(self, messages: int) -> int:
         """Return how many messages came."""
@@ -64,8 +71,11 @@ class Client(Protocol):
 class BlockingClient(Protocol):
     """The same for a client without an event loop; `unary` may be called by many threads."""
 
-    unary: Callable[[Any], Any]
-    request: Any
+    @property
+    def unary(self) -> Callable[[Any], Any]: ...
+
+    @property
+    def request(self) -> Any: ...
 
     def download(self, messages: int) -> int: ...
 

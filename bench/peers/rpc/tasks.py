@@ -7,7 +7,6 @@ from array import array
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import perf_counter, perf_counter_ns, process_time
-from typing import Any
 
 import uvloop
 
@@ -105,5 +104,3 @@ async def stream(way: Callable[[int], Awaitable[int]], seconds: float) -> Figure
         if took >= seconds / 2:
             return rate_of(messages, took, cpu)
         messages = next_length(messages, took, seconds)
-
-

@@ -22,4 +22,3 @@ def rate_of(calls: int, seconds: float, cpu_seconds: float) -> Figures:
 def next_length(messages: int, took: float, seconds: float) -> int:
     """How many messages to try next so that a stream lasts about `seconds`, growing tenfold at most."""
     return int(messages * min(10.0, 1.1 * seconds / max(took, 1e-9))) + 1
-

@@ -68,7 +68,7 @@ class Stub:
             for _ in range(messages):
                 await stream.send_message(NOTE)
             await stream.end()
-            reply = await stream.recv_message()
+            reply: Any = await stream.recv_message()
         return int(reply.messages)
 
     async def chat(self, messages: int) -> int:
