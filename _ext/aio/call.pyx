@@ -106,6 +106,8 @@ cdef class Call(DispatchedCall):
 
     cdef int begin(self, bint held) except -1:
         self.dispatcher.start(self)
+        if self.unsendable is not None:
+            return self.finish(INTERNAL, self.unsendable)
         if self.deadline_ns != 0:
             if monotonic_ns() >= self.deadline_ns:
                 return self.finish(DEADLINE_EXCEEDED, "Deadline Exceeded")
@@ -398,22 +400,22 @@ cdef class Call(DispatchedCall):
         return self.initial()
 
     async def trailing_metadata(self):
-        if self.state != DONE:
+        if self.state < ENDING:
             await self._end()
         return self.trailing()
 
     async def code(self):
-        if self.state != DONE:
+        if self.state < ENDING:
             await self._end()
         return status_of(self.code_number)
 
     async def details(self):
-        if self.state != DONE:
+        if self.state < ENDING:
             await self._end()
         return self.details_text
 
     async def debug_error_string(self):
-        if self.state != DONE:
+        if self.state < ENDING:
             await self._end()
         return self.debug_text()
 

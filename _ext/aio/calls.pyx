@@ -2,7 +2,8 @@
 """The four kinds of calls, with grpc.aio's methods and meanings.
 
 A response that is one message is deserialized when the status comes; those of a stream when they are read, and
-the server's window opens as they are. A stream's status shows once the messages before it were read.
+the server's window opens as they are. A stream's status can be asked for as soon as it is here; the call is done
+once the messages before it were read.
 A call with a stream of responses lives as long as someone holds it: dropped, it is given up. One with a single
 response lives until it is done, once all its requests are there.
 """
@@ -120,6 +121,7 @@ cdef class StreamResponse(Call):
         self.state = ENDING
         self.code_number = code
         self.details_text = details
+        self.end_waiters = wake(self.end_waiters)
         return 0
 
     cdef int done_hook(self) except -1:
@@ -216,6 +218,8 @@ cdef class UnaryStreamCall(StreamResponse):
 
 cdef bytes serialized(object serialize, object request):
     data = request if serialize is None else serialize(request)
+    if data is None:  # as grpc.aio has it
+        return b""
     if type(data) is not bytes:
         raise TypeError(f"a request must be bytes once it is serialized: got {type(data).__name__}")
     return <bytes>data

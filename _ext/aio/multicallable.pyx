@@ -5,10 +5,8 @@
 in the call's `_proceed` or `_refuse`.
 """
 
-from cpython.bytes cimport PyBytes_CheckExact
-
 from tai_grpc._ext.aio.call cimport DONE, Call
-from tai_grpc._ext.aio.calls cimport StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
+from tai_grpc._ext.aio.calls cimport StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, serialized
 from tai_grpc._ext.aio.dispatcher cimport Dispatcher
 from tai_grpc._ext.http2.metadata cimport metadata_append
 
@@ -67,11 +65,18 @@ cdef class MultiCallable:
             self.authorize(call, self.method, credentials)
         return 0
 
-    cdef bytes packed(self, object request):
-        data = request if self.serialize is None else self.serialize(request)
-        if not PyBytes_CheckExact(data):
-            raise TypeError(f"a request must be bytes once it is serialized: got {type(data).__name__}")
-        return <bytes>data
+    cdef int load(self, Call call, object request) except -1:
+        """Give a call its one request. A serializer that fails makes a call that fails."""
+        if self.serialize is None:
+            call.request = serialized(None, request)
+            return 0
+        try:
+            data = self.serialize(request)
+        except Exception as error:
+            call.unsendable = f"the request cannot be serialized: {error!r}"
+            return 0
+        call.request = serialized(None, data)
+        return 0
 
 
 cdef class UnaryUnaryMultiCallable(MultiCallable):
@@ -83,7 +88,7 @@ cdef class UnaryUnaryMultiCallable(MultiCallable):
         cdef UnaryUnaryCall call = UnaryUnaryCall.__new__(UnaryUnaryCall)
         self.prepare(call, timeout, metadata, credentials, wait_for_ready, compression)
         call.deserialize = self.deserialize
-        call.request = self.packed(request)
+        self.load(call, request)
         self.begin(call, credentials)
         call.keep()
         return call
@@ -98,7 +103,7 @@ cdef class UnaryStreamMultiCallable(MultiCallable):
         cdef UnaryStreamCall call = UnaryStreamCall.__new__(UnaryStreamCall)
         self.prepare(call, timeout, metadata, credentials, wait_for_ready, compression)
         call.deserialize = self.deserialize
-        call.request = self.packed(request)
+        self.load(call, request)
         self.begin(call, credentials)
         return call
 

@@ -90,11 +90,11 @@ class _Response(aio.UnaryUnaryCall[Any, Any]):
     def time_remaining(self) -> float | None:
         return None
 
-    async def initial_metadata(self) -> aio.Metadata:
-        return aio.Metadata()
+    async def initial_metadata(self) -> Any:
+        return None  # as in grpc.aio: there was no server to send any
 
-    async def trailing_metadata(self) -> aio.Metadata:
-        return aio.Metadata()
+    async def trailing_metadata(self) -> Any:
+        return None
 
     async def code(self) -> StatusCode:
         return StatusCode.OK

@@ -45,6 +45,7 @@ cdef class Call(DispatchedCall):
     cdef int64_t deadline_ns  # 0: none
     cdef Deadline timer
     cdef bytes request  # the only one
+    cdef str unsendable  # why it cannot be sent at all; None: it can
     cdef list replay  # or those of a stream, as long as it may have to be sent anew; None: it cannot
     cdef Py_ssize_t replay_bytes
     # Futures: None, one, or a list.

@@ -3,6 +3,9 @@
 from tai_grpc._ext.aio.call cimport Call
 
 
+cdef bytes serialized(object serialize, object request)
+
+
 cdef class UnaryResponse(Call):
     cdef object deserialize
     cdef bytes message

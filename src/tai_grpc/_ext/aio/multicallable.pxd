@@ -20,7 +20,7 @@ cdef class MultiCallable:
         object compression,
     ) except -1
     cdef int begin(self, Call call, object credentials) except -1
-    cdef bytes packed(self, object request)
+    cdef int load(self, Call call, object request) except -1
 
 
 cdef class UnaryUnaryMultiCallable(MultiCallable):
