@@ -115,6 +115,15 @@ class Channel(aio.Channel):
             self._closed = True
             self._loop.call_soon_threadsafe(_let_go, self._dispatcher, self._policy)
 
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Where compiled code starts attempts of its own: `_ext.aio.attempt`."""
+        return self._dispatcher
+
+    def retry_now(self) -> None:
+        """If the server could not be reached: try again now, whatever the backoff says."""
+        self._policy.retry_now()
+
     def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
         """Return what the channel is doing; connect if it is IDLE and `try_to_connect` is true."""
         if self._closed:

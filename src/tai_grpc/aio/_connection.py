@@ -61,7 +61,12 @@ class _Opening:
 
 
 async def open_first(
-    addresses: Sequence[Address], settings: Settings, watcher: Watcher, *, keepalive: float | None, timeout: float
+    addresses: Sequence[Address],
+    settings: Settings,
+    watcher: Watcher,
+    *,
+    keepalive: float | None,
+    timeout: float,
 ) -> ClientConnection:
     """Return a connection that is ready, trying the addresses in order, the next one when one has failed or
     not answered within `attempt_delay` (RFC 8305).
@@ -176,7 +181,9 @@ def _check_protocol(connection: ClientConnection) -> None:
         raise ConnectError(f"the connection ended during the handshake: {connection.reason}")
     chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
     if chosen != "h2":
-        raise ConnectError(f"the server does not speak HTTP/2: ALPN chose {chosen or 'nothing'} instead of h2")
+        raise ConnectError(
+            f"the server does not speak HTTP/2: ALPN chose {chosen or 'nothing'} instead of h2"
+        )
 
 
 def _why(error: OSError) -> str:

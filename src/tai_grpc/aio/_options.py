@@ -169,4 +169,3 @@ def _compression(name: str, value: Any) -> grpc.Compression:
     except ValueError:
         members = ", ".join(f"{member.value} ({member.name})" for member in grpc.Compression)
         raise ConfigError(name, value, f"a grpc.Compression: {members}") from None
-

@@ -33,17 +33,18 @@ class Keepalive:
 class Subchannel:
     """One connection at a time, to the first of `addresses()` that can be reached.
 
-    It starts IDLE and connects when `connect` is called. When that fails it is in TRANSIENT_FAILURE and goes on
-    trying, first after about `initial_backoff` seconds, then 1.6 times as long and so on up to `max_backoff`.
-    When the connection is lost or the server wants it to end, it is IDLE again. `changed` is called after each
-    change. A connection that was of no use and shorter than the backoff counts as a failure: a server that takes
-    connections and drops them is not flooded.
+    It starts IDLE and connects when `connect` is called. When that fails it is in TRANSIENT_FAILURE and goes
+    on trying, first after about `initial_backoff` seconds, then 1.6 times as long and so on up to
+    `max_backoff`. When the connection is lost or the server wants it to end, it is IDLE again. `changed` is
+    called after each change. A connection that was of no use and shorter than the backoff counts as a
+    failure: a server that takes connections and drops them is not flooded.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         addresses: Callable[[], Awaitable[Sequence[Address]]],
+        *,
         settings: Settings,
         keepalive: Keepalive,
         changed: Callable[[Subchannel], None],
@@ -59,6 +60,7 @@ class Subchannel:
         self._name = name
         self._backoff = settings.options.initial_backoff
         self._next_attempt = 0.0
+        self._pause: asyncio.Future[None] | None = None
         self._loop = loop
         self._connecting: asyncio.Task[None] | None = None
         self._open: dict[ClientConnection, asyncio.Future[None]] = {}
@@ -71,6 +73,11 @@ class Subchannel:
             self.state = ChannelConnectivity.CONNECTING
             self._connecting = self._loop.create_task(self._connect())
             self._changed(self)
+
+    def retry_now(self) -> None:
+        """If it waits to try again: do it at once."""
+        if self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
 
     async def close(self) -> None:
         """Give up connecting and close every connection, those that still have calls too."""
@@ -123,7 +130,9 @@ class Subchannel:
         options = self._settings.options
         while True:
             if (early := self._next_attempt - self._loop.time()) > 0:
-                await asyncio.sleep(early)
+                self._pause = self._loop.create_future()
+                await asyncio.wait((self._pause,), timeout=early)
+                self._pause = None
             self._next_attempt = self._loop.time() + self._backoff * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
             try:
                 connection = await open_first(
