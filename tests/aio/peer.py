@@ -1,11 +1,11 @@
-"""A server that does what a test tells it, frame by frame: the good ones do not break the protocol on demand."""
+"""A server that does what a test tells it, frame by frame: good ones do not break the protocol on demand."""
 
 from __future__ import annotations
 
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
@@ -52,7 +52,11 @@ class Peer:
             frame = await self.frame()
             if frame.kind == SETTINGS and not frame.flags & ACK:
                 self.send(SETTINGS, ACK, 0)
-            if frame.kind == kind and stream in (None, frame.stream) and not (kind == PING and frame.flags & ACK):
+            if (
+                frame.kind == kind
+                and stream in (None, frame.stream)
+                and not (kind == PING and frame.flags & ACK)
+            ):
                 return frame
 
     async def request(self) -> int:
@@ -108,25 +112,34 @@ class Scripts:
     def __init__(self, scripts: Sequence[Script]) -> None:
         self._scripts = scripts
         self.connections = 0
+        self.accepted = asyncio.Event()
         self.target = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         script = self._scripts[min(self.connections, len(self._scripts) - 1)]
         self.connections += 1
+        self.accepted.set()
         try:
-            await script(Peer(reader, writer))
+            with suppress(asyncio.IncompleteReadError, ConnectionError):  # the client closed
+                await script(Peer(reader, writer))
         finally:
             writer.close()
 
 
 @asynccontextmanager
 async def scripted(*scripts: Script) -> AsyncIterator[Scripts]:
-    """Listen on a loopback port. A script's failure is the test's, unless the client closed on it."""
+    """Listen on a loopback port. A script that fails fails the test; a client that closes ends it."""
     scene = Scripts(scripts)
     running: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        running.add(asyncio.create_task(scene.serve(reader, writer)))
+        task = asyncio.create_task(scene.serve(reader, writer))
+        running.add(task)
+        task.add_done_callback(forget)
+
+    def forget(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            running.discard(task)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
@@ -139,5 +152,5 @@ async def scripted(*scripts: Script) -> AsyncIterator[Scripts]:
             task.cancel()
         results = await asyncio.gather(*running, return_exceptions=True)
     for result in results:
-        if isinstance(result, Exception) and not isinstance(result, (asyncio.IncompleteReadError, ConnectionError)):
+        if isinstance(result, Exception):
             raise result

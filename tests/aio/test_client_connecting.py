@@ -30,7 +30,7 @@ class Servers:
             return name.encode()
 
         server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-        handlers = {"Who": grpc.unary_unary_rpc_method_handler(who)}
+        handlers: dict[str, Any] = {"Who": grpc.unary_unary_rpc_method_handler(who)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Connecting", handlers),))
         port = server.add_insecure_port(address)
         await server.start()
@@ -245,7 +245,7 @@ async def test_the_pause_between_attempts_grows_to_its_limit(unused_tcp_port: in
     options = [("grpc.initial_reconnect_backoff_ms", 1), ("grpc.max_reconnect_backoff_ms", 5)]
     async with aio.insecure_channel(f"127.0.0.1:{unused_tcp_port}", options=options) as channel:
         subchannel = channel._policy._subchannel  # type: ignore[attr-defined]
-        pauses = []
+        pauses: list[float] = []
         channel.get_state(try_to_connect=True)
         while len(pauses) < 5:
             if subchannel._backoff not in pauses:
@@ -321,8 +321,7 @@ async def test_a_channel_closes_while_it_connects() -> None:
     async with scripted(silent) as scene:
         channel = aio.insecure_channel(scene.target)
         call = channel.unary_unary(METHOD)(b"")
-        while scene.connections == 0:
-            await asyncio.sleep(0.001)
+        await scene.accepted.wait()
         await channel.close()
         assert call.cancelled()
 

@@ -22,6 +22,10 @@ def resident() -> int:
     return pages * 4096
 
 
+def descriptors_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def objects() -> int:
     gc.collect()
     return len(gc.get_objects())
@@ -31,13 +35,13 @@ async def holds_level(work: Callable[[int], Awaitable[None]], count: int) -> Non
     """Do it `count` times after as many to get warm; assert that it leaves nothing behind."""
     await work(count)
     before, memory = objects(), resident()
-    tasks, descriptors = len(asyncio.all_tasks()), len(list(Path("/proc/self/fd").iterdir()))
+    tasks, descriptors = len(asyncio.all_tasks()), descriptors_open()
     await work(count)
     await asyncio.sleep(0)
     assert objects() - before < 100
     assert resident() - memory < MIB
     assert len(asyncio.all_tasks()) <= tasks
-    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+    assert descriptors_open() <= descriptors
 
 
 async def answers(peer: Peer) -> None:
@@ -70,7 +74,9 @@ async def test_ten_thousand_calls() -> None:
 
         async def work(count: int) -> None:
             for _ in range(count // 50):
-                await asyncio.gather(*(method(b"x" * 100, timeout=60, metadata=(("a", "b"),)) for _ in range(50)))
+                await asyncio.gather(
+                    *(method(b"x" * 100, timeout=60, metadata=(("a", "b"),)) for _ in range(50))
+                )
 
         await holds_level(work, 5000)
 

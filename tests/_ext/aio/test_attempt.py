@@ -31,7 +31,7 @@ async def stay(request: bytes, context: Any) -> bytes:
     return request
 
 
-HANDLERS = {
+HANDLERS: dict[str, Any] = {
     "Echo": grpc.unary_unary_rpc_method_handler(echo),
     "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
     "Stay": grpc.unary_unary_rpc_method_handler(stay),
@@ -67,10 +67,12 @@ async def serve() -> tuple[Any, str]:
 async def test_an_answer() -> None:
     server, target = await serve()
     async with aio.insecure_channel(target) as channel:
-        attempt = await Outcome().of(channel, "Echo", timeout_ns=60 * 10**9, metadata=(("k", "v"),), encoding=2)
+        attempt = await Outcome().of(
+            channel, "Echo", timeout_ns=60 * 10**9, metadata=(("k", "v"),), encoding=2
+        )
         assert (attempt.status, attempt.text, attempt.response) == (0, "", b"x")
-        assert (("first", "1"),) == tuple(tuple(pair) for pair in attempt.initial)
-        assert (("last-bin", b"\0"),) == tuple(tuple(pair) for pair in attempt.trailing)
+        assert [tuple(pair) for pair in attempt.initial] == [("first", "1")]
+        assert [tuple(pair) for pair in attempt.trailing] == [("last-bin", b"\0")]
         assert attempt.sent
         assert not attempt.unprocessed
     await server.stop(None)
@@ -81,7 +83,7 @@ async def test_a_refusal() -> None:
     async with aio.insecure_channel(target) as channel:
         attempt = await Outcome().of(channel, "Refuse")
         assert (attempt.status, attempt.text, attempt.response) == (5, "not here", None)
-        assert (("why", "gone"),) == tuple(tuple(pair) for pair in attempt.trailing)
+        assert [tuple(pair) for pair in attempt.trailing] == [("why", "gone")]
         assert attempt.sent
     await server.stop(None)
 
