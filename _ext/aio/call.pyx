@@ -388,6 +388,14 @@ cdef class Call(DispatchedCall):
         else:
             self.callbacks.append(callback)
 
+    def was_answered(self):
+        """Whether the server's initial metadata are here. Not of grpc.aio: for our own client."""
+        return self.answered
+
+    def was_sent(self):
+        """Whether the last attempt may have left this process. Not of grpc.aio: for our own client."""
+        return self.stream is not NULL
+
     def time_remaining(self):
         """The seconds until the deadline; None when there is none."""
         if self.deadline_ns == 0:

@@ -138,6 +138,7 @@ async def _intercepted(ServicerContext call):
         return None
     service.admitted += 1
     call.admitted = True
+    call.limit_time(method, monotonic_ns())
     call.method = method
     call.deserialize = method.deserialize
     call.serialize = method.serialize
@@ -187,32 +188,45 @@ cdef class ServicerContext(CallStream):
             self.deadline_ns = now_ns + min(stream.timeout_ns, INT64_MAX - now_ns)
             service.timers.arm(task, self.deadline_ns)
         if method is not None:
+            self.limit_time(method, now_ns)
             service.admitted += 1
             self.admitted = True
             self.method = method
             self.deserialize = method.deserialize
             self.serialize = method.serialize
             if not method.request_streams:
+                self.gathering = True
                 return 0
         return self.begin_handler()
 
+    cdef int limit_time(self, Method method, int64_t now_ns) except -1:
+        """Bring the deadline forward to the server's maximum."""
+        cdef Service service = self.service
+        cdef int64_t limit_ns = (
+            service.max_stream_timeout_ns if method.response_streams else service.max_timeout_ns
+        )
+        if limit_ns >= 0 and (self.deadline_ns == 0 or now_ns + limit_ns < self.deadline_ns):
+            self.limit_ns = limit_ns
+            self.deadline_ns = now_ns + limit_ns
+            service.timers.arm(self.task, self.deadline_ns)
+        return 0
+
     cdef int one_message(self, object message) except -1:
-        """A message is here, of a method that takes one or of any other."""
-        if self.method is None or self.method.request_streams:
-            return self.message_arrived(message)
-        if self.only is None and not self.complete:
+        """A message is here: the one that the handler begins with, or one for it to read."""
+        if not self.gathering:
+            return 0 if self.ended else self.message_arrived(message)
+        if self.only is None:
             self.only = message
             return 0
         return self.fail(UNIMPLEMENTED, f"{self.method.path} takes one request, and more have come")
 
     cdef int half_closed(self) except -1:
         self.complete = True
-        if self.method is None or self.method.request_streams:
+        if not self.gathering:
             return 0 if self.readers is None else self.wake_readers()
-        if self.finished:
-            return 0
         if self.only is None:
             return self.fail(UNIMPLEMENTED, f"{self.method.path} takes one request, and none has come")
+        self.gathering = False
         return self.begin_handler()
 
     cdef int stream_closed(self) except -1:
@@ -303,6 +317,7 @@ cdef class ServicerContext(CallStream):
         cdef Service service = self.service
         cdef HandlerTask task = self.task
         self.ended = True
+        self.gathering = False
         self.task = None
         service.timers.disarm(task)
         task.call = None
@@ -322,7 +337,11 @@ cdef class ServicerContext(CallStream):
         return 0
 
     cdef int deadline_passed(self) except -1:
-        self.finish(DEADLINE_EXCEEDED, "Deadline Exceeded", None)
+        if self.limit_ns == 0:
+            details = "Deadline Exceeded"
+        else:
+            details = f"the deadline, the server's maximum, passed after {self.limit_ns * 1e-9:.3f} s"
+        self.finish(DEADLINE_EXCEEDED, details, None)
         if self.running:
             self.task.request_cancel(None)
         elif not self.ended:
@@ -533,7 +552,7 @@ cdef class ServicerContext(CallStream):
 
     def time_remaining(self):
         """Return the seconds until the deadline; None: there is none."""
-        if self.stream.timeout_ns < 0:
+        if self.deadline_ns == 0:
             return None
         return max(0.0, (self.deadline_ns - monotonic_ns()) * 1e-9)
 

@@ -52,7 +52,7 @@ cdef class Service:
         object describe_peer, *, int encoding, int64_t max_send_bytes, object max_calls,
         int64_t max_connections, object handshake_timeout, object keepalive_time, object keepalive_timeout,
         bint keepalive_without_calls, object max_age, object max_age_grace, object max_idle,
-        object stall_timeout, dict session,
+        object max_timeout, object max_stream_timeout, object stall_timeout, dict session,
     ):
         self.loop = loop
         self.timers = timers_of(loop)
@@ -72,6 +72,8 @@ cdef class Service:
         self.max_age_ns = _ns(max_age)
         self.max_age_grace_ns = _ns(max_age_grace)
         self.max_idle_ns = _ns(max_idle)
+        self.max_timeout_ns = _ns(max_timeout)
+        self.max_stream_timeout_ns = _ns(max_stream_timeout)
         self.stall_timeout = 0.0 if stall_timeout is None else stall_timeout
         self.connections = set()
         self.session = session_defaults(SERVER)

@@ -1,9 +1,9 @@
 # cython: language_level=3
 """The task of a call: asyncio's Task as seen by the code in it, but begun at once.
 
-The first step runs inside its maker's call, as with `eager_start` of Python 3.12, and most handlers end in it:
-no turn of the loop passes, nothing is registered, and whoever derives from CallTask hears of the end by a C
-call. From the first suspension on it is a task like any other.
+The first step runs inside its maker's call, as with `eager_start` of Python 3.12, and most handlers end in
+it: no turn of the loop passes, nothing is registered, and whoever derives from CallTask hears of the end by a
+C call. From the first suspension on it is a task like any other.
 
 Behaviour is that of asyncio.Task, message by message, except that:
 - all_tasks() does not show a task in its first step;
@@ -162,8 +162,8 @@ cdef PyMethodDef _WAKE = PyMethodDef("wake", <PyCFunction>_wake, METH_O, NULL)
 cdef class CallTask(TimerEntry):
     """A task that runs `coro` in `context` (a copy of the current one), and its first step at once.
 
-    Everything else is as with asyncio.Task. While `loop` (the running one) does not run, the first step follows
-    once it does.
+    Everything else is as with asyncio.Task. While `loop` (the running one) does not run, the first step
+    follows once it does.
 
     Raises:
         TypeError: `coro` is no coroutine.
@@ -288,7 +288,8 @@ cdef class CallTask(TimerEntry):
             self._call_back()
             raise
         except BaseException as mistake:
-            self._report({"message": f"Exception at the end of {self!r}", "exception": mistake, "task": self})
+            # Without "task", in whose context, which may be entered already, the loop would run its handler.
+            self._report({"message": f"Exception at the end of {self!r}", "exception": mistake})
         if self.callbacks is not None:
             self._call_back()
         return 0

@@ -1,11 +1,11 @@
 # cython: language_level=3, cdivision=True
 """The deadlines of thousands of calls on one timer of their event loop.
 
-A binary heap of entries that know their place in it, so that an entry leaves the moment its call ends: nothing
-dead is kept, and the heap is never longer than there are calls. The loop's timer is moved when the earliest
-deadline becomes earlier; when it becomes later the timer fires in vain once and is set anew. What is due is
-decided by the primitives' clock alone, whatever the loop's own clock says: a timer that fires too early is
-set again.
+A binary heap of entries that know their place in it, so that an entry leaves the moment its call ends:
+nothing dead is kept, and the heap is never longer than there are calls. The loop's timer is moved when
+the earliest deadline becomes earlier; when it becomes later the timer fires in vain once and is set anew.
+What is due is decided by the primitives' clock alone, whatever the loop's own clock says: a timer that fires
+too early is set again.
 """
 
 import weakref
@@ -31,8 +31,8 @@ cdef enum:
 # How far ahead the loop's timer is set at most: an hour.
 cdef int64_t _MAX_WAIT_NS = 3_600_000_000_000
 
-# By loop, a weak reference to its Timers: entries mostly refer to their loop, which must not keep itself alive
-# through them. While something is armed the loop's own timer keeps the Timers.
+# By loop, a weak reference to its Timers: entries mostly refer to their loop, which must not keep itself
+# alive through them. While something is armed the loop's own timer keeps the Timers.
 cdef object _by_loop = weakref.WeakKeyDictionary()
 
 
@@ -87,7 +87,7 @@ cdef class Timers:
         return PyList_GET_SIZE(self.heap) - 1
 
     cpdef int arm(self, TimerEntry entry, int64_t deadline_ns) except -1:
-        """Let `entry` expire at `deadline_ns`, in nanoseconds of the primitives' clock; move it if it is armed.
+        """Let `entry` expire at `deadline_ns` (of the primitives' clock); move it if it is armed.
 
         Raises:
             RuntimeError: the loop is closed or gone, or `entry` is armed in the Timers of another one.
@@ -131,7 +131,9 @@ cdef class Timers:
 
     cdef bint _holds(self, TimerEntry entry) noexcept:
         cdef Py_ssize_t place = entry.place
-        return 0 < place < PyList_GET_SIZE(self.heap) and tai_list_items(self.heap)[place] == <PyObject *>entry
+        if not 0 < place < PyList_GET_SIZE(self.heap):
+            return False
+        return tai_list_items(self.heap)[place] == <PyObject *>entry
 
     cdef void _remove(self, TimerEntry entry) noexcept:
         """Take out `entry`, which is armed here: the last one moves to its place."""

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from tai_grpc.errors import ConfigError
 
@@ -83,6 +83,19 @@ def check_address(name: str, value: object) -> str:
     if match is None or int(match[1]) > 65535:
         raise ConfigError(name, value, accepted)
     return value
+
+
+Transport = Literal["native", "grpcio"]
+
+
+def check_transport(value: object) -> None:
+    """Let `value` pass when it is the name of a transport, or None.
+
+    Raises:
+        ConfigError: naming the field and the names.
+    """
+    if value not in ("native", "grpcio", None):
+        raise ConfigError("transport", value, "'native', 'grpcio' or None")
 
 
 MAX_SECONDS: Final = 86_400.0 * 7
@@ -463,6 +476,7 @@ class GrpcClientConfig:
     two attempts to reach an endpoint that is down. Messages up to `max_message_bytes` are received. While
     calls are in flight, an endpoint is pinged every `keepalive` seconds (1..7200) and is given up when it
     does not answer; a server that forbids this on a quiet stream (most allow a ping every 300 s) ends it.
+    `transport` is "native" or "grpcio", None: the native one where it was built.
     """
 
     server_addresses: Sequence[str] = ("localhost:50051",)
@@ -475,6 +489,7 @@ class GrpcClientConfig:
     connect_backoff_max: float = 5.0
     keepalive: float = 330.0
     max_message_bytes: int = 4 * 1024 * 1024
+    transport: Transport | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "server_addresses", _addresses(self.server_addresses))
@@ -488,6 +503,7 @@ class GrpcClientConfig:
         check_float("connect_backoff_max", self.connect_backoff_max, 0.1, 3600.0)
         check_float("keepalive", self.keepalive, 1.0, 7200.0)
         check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
+        check_transport(self.transport)
 
 
 def _addresses(addresses: object) -> tuple[str, ...]:
@@ -521,7 +537,8 @@ class GrpcServerConfig:
     Every call ends within `max_timeout` seconds (streams of a watch excepted: see `max_stream_timeout`).
     Calls in flight when the server is asked to stop have `grace` seconds to finish. At most
     `max_concurrent_calls` run at once; one more is refused with RESOURCE_EXHAUSTED. A watcher with more than
-    `max_watch_backlog` updates unread is cut off.
+    `max_watch_backlog` updates unread is cut off. `transport` is "native" or "grpcio", None: the native one
+    where it was built.
     """
 
     listen: str = "127.0.0.1:50051"
@@ -532,8 +549,10 @@ class GrpcServerConfig:
     max_message_bytes: int = 4 * 1024 * 1024
     max_watch_backlog: int = 1_000
     limits: StoreLimits = field(default_factory=StoreLimits)
+    transport: Transport | None = None
 
     def __post_init__(self) -> None:
+        check_transport(self.transport)
         check_address("listen", self.listen)
         check_float("max_timeout", self.max_timeout, 0.0, MAX_SECONDS, above=True)
         if self.max_stream_timeout is not None:

@@ -263,7 +263,7 @@ async def test_trying_again_can_be_asked_for(servers: Servers, unused_tcp_port: 
         await servers.start("a", f"127.0.0.1:{unused_tcp_port}")
         waiting = method(b"", wait_for_ready=True)
         while not waiting.done():
-            channel.retry_now()
+            channel.reset_connect_backoff()
             await asyncio.sleep(0)
         assert await waiting == b"a"
 

@@ -144,12 +144,12 @@ class Channel(aio.Channel):
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """Where compiled code starts attempts of its own: `_ext.aio.attempt`."""
+        """What gives compiled calls a connection. Not of grpc.aio: for our own client."""
         return self._dispatcher
 
-    def retry_now(self) -> None:
-        """If the server could not be reached: try again now, whatever the backoff says."""
-        self._policy.retry_now()
+    def reset_connect_backoff(self) -> None:
+        """If the target could not be reached: try again now. Not of grpc.aio's Python API."""
+        self._policy.reset_backoff()
 
     def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
         """Return what the channel is doing; connect if it is IDLE and `try_to_connect` is true."""

@@ -46,6 +46,10 @@ class ServerOptions:
     max_connection_age: float | None = None
     max_connection_age_grace: float | None = None
     max_connection_idle: float | None = None
+    max_timeout: float | None = None
+    """Of calls with one response, whatever deadline the client gives."""
+    max_stream_timeout: float | None = None
+    """Of calls with a stream of responses."""
     reuse_port: bool = True
     compression: grpc.Compression = grpc.Compression.NoCompression
 
@@ -79,6 +83,8 @@ SERVER: Final[Mapping[str, _Option]] = {
     "grpc.so_reuseport": _Option("reuse_port", "flag"),
     "grpc.default_compression_algorithm": _Option("compression", "compression"),
     "tai.max_connections": _Option("max_connections", "number", 1),
+    "tai.max_stream_timeout_ms": _Option("max_stream_timeout", "ms", 1),
+    "tai.max_timeout_ms": _Option("max_timeout", "ms", 1),
     "tai.stall_timeout_ms": _Option("stall_timeout", "ms", 1),
 }
 

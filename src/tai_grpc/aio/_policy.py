@@ -30,16 +30,16 @@ class Policy(Protocol):
         """Connect, if nothing has been tried yet."""
         ...
 
-    def retry_now(self) -> None:
-        """Try again at once to connect where that has failed."""
-        ...
-
     async def close(self) -> None:
         """Close every connection."""
         ...
 
     def let_go(self) -> None:
         """Close every connection once its calls have ended, without waiting."""
+        ...
+
+    def reset_backoff(self) -> None:
+        """Try again now what could not be reached."""
         ...
 
 
@@ -67,14 +67,14 @@ class PickFirst:
     def connection_wanted(self) -> None:
         self._subchannel.connect()
 
-    def retry_now(self) -> None:
-        self._subchannel.retry_now()
-
     async def close(self) -> None:
         await self._subchannel.close()
 
     def let_go(self) -> None:
         self._subchannel.let_go()
+
+    def reset_backoff(self) -> None:
+        self._subchannel.reset_backoff()
 
     def _moved(self, subchannel: Subchannel) -> None:
         self._changed(subchannel.state)
@@ -118,10 +118,6 @@ class RoundRobin:
                 self._changed(CONNECTING)
             self._resolve_soon()
 
-    def retry_now(self) -> None:
-        for subchannel in self._subchannels.values():
-            subchannel.retry_now()
-
     async def close(self) -> None:
         self._closed = True
         if self._resolving is not None:
@@ -135,6 +131,10 @@ class RoundRobin:
             self._resolving.cancel()
         for subchannel in self._subchannels.values():
             subchannel.let_go()
+
+    def reset_backoff(self) -> None:
+        for subchannel in list(self._subchannels.values()):
+            subchannel.reset_backoff()
 
     def _resolve_soon(self) -> None:
         if self._resolving is None and not self._closed and not self._target.addresses:

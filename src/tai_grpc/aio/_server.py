@@ -221,6 +221,8 @@ def make_service(
         max_age=options.max_connection_age,
         max_age_grace=options.max_connection_age_grace,
         max_idle=options.max_connection_idle,
+        max_timeout=options.max_timeout,
+        max_stream_timeout=options.max_stream_timeout,
         stall_timeout=options.stall_timeout,
         session={
             "max_streams": options.max_concurrent_streams,

@@ -60,7 +60,6 @@ class Subchannel:
         self._name = name
         self._backoff = settings.options.initial_backoff
         self._next_attempt = 0.0
-        self._pause: asyncio.Future[None] | None = None
         self._loop = loop
         self._connecting: asyncio.Task[None] | None = None
         self._open: dict[ClientConnection, asyncio.Future[None]] = {}
@@ -74,10 +73,15 @@ class Subchannel:
             self._connecting = self._loop.create_task(self._connect())
             self._changed(self)
 
-    def retry_now(self) -> None:
-        """If it waits to try again: do it at once."""
-        if self._pause is not None and not self._pause.done():
-            self._pause.set_result(None)
+    def reset_backoff(self) -> None:
+        """If it is in TRANSIENT_FAILURE: connect now, as if nothing had failed; calls wait for that."""
+        if self.state is ChannelConnectivity.TRANSIENT_FAILURE and self._connecting is not None:
+            self._connecting.cancel()
+            self._backoff = self._settings.options.initial_backoff
+            self._next_attempt = 0.0
+            self.state = ChannelConnectivity.IDLE
+            self._changed(self)
+            self.connect()
 
     async def close(self) -> None:
         """Give up connecting and close every connection, those that still have calls too."""
@@ -130,9 +134,7 @@ class Subchannel:
         options = self._settings.options
         while True:
             if (early := self._next_attempt - self._loop.time()) > 0:
-                self._pause = self._loop.create_future()
-                await asyncio.wait((self._pause,), timeout=early)
-                self._pause = None
+                await asyncio.sleep(early)
             self._next_attempt = self._loop.time() + self._backoff * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
             try:
                 connection = await open_first(

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from grpc import StatusCode, aio
 
-from tai_grpc.client.invocation import Invocation, StreamInvocation
+from tai_grpc.client.invocation import Invocation, StreamInvocation, call_error
 from tai_grpc.transport.base import Reply, StreamAttempt
 
 Req = TypeVar("Req")
@@ -81,14 +81,14 @@ class _Call(Generic[Res]):
         if self._task.cancelled():
             raise asyncio.CancelledError
         if reply.code is not StatusCode.OK:
-            raise self._invocation.error(reply)
+            raise call_error(self._invocation, reply)
 
     def _message(self, data: bytes) -> Res:
         try:
             return self._deserialize(data)
         except Exception as error:
-            raise self._invocation.error(
-                Reply(StatusCode.INTERNAL, f"the response cannot be read: {error!r}")
+            raise call_error(
+                self._invocation, Reply(StatusCode.INTERNAL, f"the response cannot be read: {error!r}")
             ) from error
 
 

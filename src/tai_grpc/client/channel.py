@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from grpc import CallCredentials, Compression, StatusCode, aio
 
 from tai_grpc.client.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from tai_grpc.client.endpoints import Connect, Endpoints
+from tai_grpc.client.endpoints import Endpoints
 from tai_grpc.client.invocation import AnyInvocation, StreamInvocation, UnaryInvocation, as_async
 from tai_grpc.client.layers import Layers, run
 from tai_grpc.client.stats import ClientStats
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import TaiGrpcError
+from tai_grpc.transport import chosen
 from tai_grpc.transport.base import CallOptions, Reply
-from tai_grpc.transport.grpcio import GrpcioTransport
+
+if TYPE_CHECKING:
+    from tai_grpc._ext.aio.resilient import Caller
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
@@ -26,7 +29,13 @@ MetadataArgument = aio.Metadata | Sequence[tuple[str, str | bytes]]
 Requests = AsyncIterable[Req] | Iterable[Req]
 
 MAX_IN_FLIGHT: Final = 65_536
-"""How many calls, streams included, one client may have in flight; one more ends with RESOURCE_EXHAUSTED."""
+"""How many calls, streams included, one client may have in flight; one more ends with RESOURCE_EXHAUSTED.
+
+Where the transport is compiled, unary calls and the others are counted apart.
+"""
+
+_CLOSED: Final = "this GrpcClient is closed"
+_CUT_OFF: Final = "the client was closed while the call was in flight"
 
 
 class ResilientChannel:
@@ -35,9 +44,21 @@ class ResilientChannel:
     It has no connectivity of its own (`channel_ready`, `get_state`): each endpoint has its own connection.
     """
 
-    def __init__(self, config: GrpcClientConfig, connect: Connect = GrpcioTransport) -> None:
-        self.endpoints = Endpoints(config, connect)
-        self.layers = Layers(config, self.endpoints)
+    def __init__(self, config: GrpcClientConfig) -> None:
+        self._caller: Caller | None = None
+        """Makes the unary calls where the transport is compiled; None: they are tasks like the others."""
+        if chosen(config.transport) == "native":
+            from tai_grpc.client import native
+
+            self.endpoints = Endpoints(config, native.NativeTransport)
+            self.layers = Layers(config, self.endpoints)
+            self._caller = native.make_caller(self.layers, self.endpoints, MAX_IN_FLIGHT)
+            self._unary_method: type[Any] = native.ResilientMethod
+        else:
+            from tai_grpc.transport.grpcio import GrpcioTransport
+
+            self.endpoints = Endpoints(config, GrpcioTransport)
+            self.layers = Layers(config, self.endpoints)
         self._in_flight: set[asyncio.Task[Reply]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -52,21 +73,39 @@ class ResilientChannel:
         if self._loop is not None:
             raise TaiGrpcError("this GrpcClient was opened before: make a new one for each `async with`")
         self._loop = asyncio.get_running_loop()
+        if self._caller is not None:
+            self._caller.open(self._loop)
 
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls, give those in flight `grace` seconds to end (None: none), then end the others
         with CANCELLED, and disconnect.
         """
         self._closed = True
-        if grace and self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=grace)
+        if self._caller is not None:
+            self._caller.stop(_CLOSED)
+        if grace:
+            await self._wait_idle(grace)
         self._cut_off = True
+        if self._caller is not None:
+            self._caller.cut_off(_CUT_OFF)
         rest = list(self._in_flight)
         for task in rest:
             task.cancel()
         if rest:
             await asyncio.wait(rest)
         await self.endpoints.close()
+
+    async def _wait_idle(self, timeout: float) -> None:
+        """Wait until no call is in flight, for at most `timeout` seconds."""
+        waits: set[asyncio.Task[Any]] = set(self._in_flight)
+        idle = None
+        if self._caller is not None:
+            idle = asyncio.create_task(self._caller.wait_idle())
+            waits.add(idle)
+        if waits:
+            await asyncio.wait(waits, timeout=timeout)
+        if idle is not None:
+            idle.cancel()
 
     def start(self, call: AnyInvocation) -> asyncio.Task[Reply]:
         """Send a call on its way.
@@ -75,7 +114,7 @@ class ResilientChannel:
             TaiGrpcError: the client is not open, or another event loop's.
         """
         if self._closed:
-            raise TaiGrpcError("this GrpcClient is closed")
+            raise TaiGrpcError(_CLOSED)
         if self._loop is None:
             raise TaiGrpcError(
                 "this GrpcClient is not open: make calls inside `async with GrpcClient(...) as client:`"
@@ -110,7 +149,7 @@ class ResilientChannel:
             # `close` cancels each task once; whoever else cancels it wants to see that.
             task = asyncio.current_task()
             if self._cut_off and task is not None and task.cancelling() == 1:
-                return Reply(StatusCode.CANCELLED, "the client was closed while the call was in flight")
+                return Reply(StatusCode.CANCELLED, _CUT_OFF)
             raise
 
     def unary_unary(
@@ -119,7 +158,9 @@ class ResilientChannel:
         request_serializer: Serializer | None = None,
         response_deserializer: Deserializer | None = None,
         _registered_method: bool | None = False,
-    ) -> UnaryUnaryMultiCallable[Any, Any]:
+    ) -> Any:
+        if self._caller is not None:
+            return self._unary_method(self._caller, method, request_serializer, response_deserializer)
         return UnaryUnaryMultiCallable(self, method, request_serializer, response_deserializer)
 
     def unary_stream(

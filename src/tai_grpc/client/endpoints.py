@@ -24,6 +24,10 @@ _MAX_NAMED: Final = 8
 _MAX_LATENCY_US: Final = round(MAX_SECONDS * 1_000_000)
 
 
+def _ignore(_address: str) -> None:
+    """Stand in for `Endpoints.on_probe`."""
+
+
 class Endpoints:
     """Picks endpoints, and keeps the transport of each from its first pick until `close`."""
 
@@ -33,6 +37,8 @@ class Endpoints:
         self._connect = connect
         self._transports: dict[str, ClientTransport] = {}
         self._probed: set[str] = set()
+        self.on_probe: Callable[[str], object] = _ignore
+        """Called, in any thread, with an address that is about to be probed: `transport` renews its connection."""
         for address in config.server_addresses:
             self.breaker(address).on_transition(partial(self._on_transition, address))
 
@@ -104,6 +110,7 @@ class Endpoints:
         # Whoever asks the breaker causes this, in any thread: the connection is renewed by the next attempt.
         if new is CircuitState.HALF_OPEN:
             self._probed.add(address)
+            self.on_probe(address)
 
     async def close(self) -> None:
         """Close every transport."""

@@ -18,6 +18,19 @@ def _ignore() -> None:
     """Stand in for `Invocation.proven` until there is an attempt."""
 
 
+def call_error(call: OutboundCall, reply: Reply) -> CallError:
+    """Return the error of a call that ended, or an attempt that failed, with `reply`."""
+    return CallError(
+        reply.code,
+        reply.details,
+        method=call.method.removeprefix("/"),
+        endpoint=call.endpoint,
+        attempts=call.attempts,
+        initial_metadata=reply.initial_metadata,
+        trailing_metadata=reply.trailing_metadata,
+    )
+
+
 class Invocation(OutboundCall):
     """One call. `options.timeout` is what the caller asked for; what is left of it goes with each attempt."""
 
@@ -28,18 +41,6 @@ class Invocation(OutboundCall):
         self.options = options
         self.proven: Callable[[], object] = _ignore
         """To be called, once or more, when the endpoint has answered and the attempt goes on."""
-
-    def error(self, reply: Reply) -> CallError:
-        """Return the error of a call that ended, or an attempt that failed, with `reply`."""
-        return CallError(
-            reply.code,
-            reply.details,
-            method=self.method.removeprefix("/"),
-            endpoint=self.endpoint,
-            attempts=self.attempts,
-            initial_metadata=reply.initial_metadata,
-            trailing_metadata=reply.trailing_metadata,
-        )
 
 
 class UnaryInvocation(Invocation):

@@ -13,9 +13,9 @@ from typing import Final
 
 from grpc import StatusCode
 
-from tai_grpc._ext.primitives.outbound import Outbound
+from tai_grpc._ext.primitives.outbound import Outbound, OutboundCall
 from tai_grpc.client.endpoints import Endpoints
-from tai_grpc.client.invocation import AnyInvocation, Invocation
+from tai_grpc.client.invocation import AnyInvocation, call_error
 from tai_grpc.config import GrpcClientConfig, Outcome
 from tai_grpc.errors import CircuitOpenError, DeadlineError
 from tai_grpc.observability.tracing import CURRENT_TRACE
@@ -46,7 +46,7 @@ class Layers(Outbound):
         """Return what a call ends with that every breaker refuses."""
         return Reply(StatusCode.UNAVAILABLE, self._endpoints.refusal(), sent=False)
 
-    def after(self, call: Invocation, reply: Reply) -> float | None:
+    def after(self, call: OutboundCall, reply: Reply) -> float | None:
         """Take note of a failed attempt; return the seconds until the next one, None when it was the last.
 
         An attempt that could not leave the client moves to another endpoint at once, at most `MAX_MOVES`
@@ -73,7 +73,7 @@ class Layers(Outbound):
             call.failed_at |= {call.endpoint}
         return wait
 
-    def _verdict(self, call: Invocation, reply: Reply) -> bool | None:
+    def _verdict(self, call: OutboundCall, reply: Reply) -> bool | None:
         """Return what the failed attempt says of its endpoint.
 
         A stream that was answered has counted as a success already; that it then reached the deadline which
@@ -85,7 +85,7 @@ class Layers(Outbound):
         if outcome_of is None:
             failed, ignored = reply.code in ENDPOINT_FAILURES, False
         else:
-            outcome = outcome_of(call.error(reply))
+            outcome = outcome_of(call_error(call, reply))
             failed, ignored = outcome is Outcome.FAILURE, outcome is Outcome.IGNORED
         if failed:
             return False
@@ -134,6 +134,6 @@ async def _attempts(call: AnyInvocation, layers: Layers, endpoints: Endpoints, s
             await sleep(wait)
 
 
-def _options(call: Invocation) -> CallOptions:
+def _options(call: AnyInvocation) -> CallOptions:
     """Return what the next attempt is sent with: the time that is left, and the metadata as it is by now."""
     return call.options._replace(timeout=call.time_left(), metadata=call.sent_metadata())

@@ -15,10 +15,11 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from tai_grpc.config import GrpcServerConfig
-from tai_grpc.server.layers import LayerInterceptor, server_layers
+from tai_grpc.server.layers import LayerInterceptor, layered, server_layers
 from tai_grpc.services.control_plane import ControlPlane
 from tai_grpc.stores.base import Store
 from tai_grpc.stores.memory import MemoryStore
+from tai_grpc.transport import chosen
 
 _log = logging.getLogger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -145,17 +146,7 @@ class _Running:
         self._plane = plane
         self._servicers = servicers
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(
-            interceptors=[LayerInterceptor(server_layers(config))],
-            maximum_concurrent_rpcs=config.max_concurrent_calls,
-            options=[
-                # Two servers on one port is a mistake, not a cluster.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                # Clients may look after a quiet stream more often than every 5 minutes, grpcio's default.
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-            ],
-        )
+        self._server = _transport_server(config)
         self.address = config.listen
         self.service_names: Sequence[str] = ()
 
@@ -186,6 +177,39 @@ class _Running:
                 f"cannot listen on {listen}: is the port taken, and the address this host's?"
             ) from error
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _transport_server(config: GrpcServerConfig) -> grpc.aio.Server:
+    """Return a server without services on the transport that the config means."""
+    transport = chosen(config.transport)
+    layers = server_layers(config, transport)
+    options = [
+        # Two servers on one port is a mistake, not a cluster.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        # Clients may look after a quiet stream more often than every 5 minutes, the default.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]
+    if transport == "grpcio":
+        return grpc.aio.server(
+            interceptors=[LayerInterceptor(layers)],
+            maximum_concurrent_rpcs=config.max_concurrent_calls,
+            options=options,
+        )
+    from tai_grpc.aio import Server
+
+    options.append(("tai.max_timeout_ms", round(config.max_timeout * 1000) or 1))
+    if config.max_stream_timeout is not None:
+        options.append(("tai.max_stream_timeout_ms", round(config.max_stream_timeout * 1000) or 1))
+    return Server(
+        None,
+        None,
+        None,
+        options,
+        config.max_concurrent_calls,
+        None,
+        wrap=lambda path, handler: layered(layers, path.removeprefix("/"), handler),
+    )
 
 
 class _Registrar:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import grpc
 
-from tai_grpc.config import GrpcServerConfig
+from tai_grpc.config import GrpcServerConfig, Transport
 from tai_grpc.observability.tracing import CURRENT_TRACE, TraceContext
 from tai_grpc.resilience.timeout import CURRENT_DEADLINE
 from tai_grpc.server.threads import in_thread, iterate_in_thread
@@ -52,8 +52,10 @@ Proceed = Callable[[], Awaitable[Any]]
 Layer = Callable[[Call, Proceed], Awaitable[Any]]
 
 
-def server_layers(config: GrpcServerConfig) -> Sequence[Layer]:
+def server_layers(config: GrpcServerConfig, transport: Transport) -> Sequence[Layer]:
     """Return the layers, the outermost first."""
+    if transport == "native":
+        return (traced, inherited)  # it ends each call at the server's maximum by itself
     return (traced, deadline(config.max_timeout, config.max_stream_timeout))
 
 
@@ -109,6 +111,14 @@ def _code(context: Context) -> StatusCode:
         if code in (member, member.value[0]):
             return member
     return StatusCode.OK
+
+
+async def inherited(call: Call, proceed: Proceed) -> Any:
+    """Let the calls that the handler makes have no more time than it has."""
+    left = call.context.time_remaining()
+    if left is not None:
+        CURRENT_DEADLINE.set(time.monotonic() + left)
+    return await proceed()
 
 
 def deadline(max_timeout: float, max_stream_timeout: float | None) -> Layer:

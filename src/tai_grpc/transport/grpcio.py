@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, cast
+from functools import partial
+from typing import Final
 
 import grpc
 from grpc import StatusCode, aio
 
 from tai_grpc.config import GrpcClientConfig
-from tai_grpc.status import Metadata
 from tai_grpc.transport.base import CallOptions, Reply
+from tai_grpc.transport.streams import ChannelStream
 
 _CONNECT_TIMEOUT: Final = 1.0
 """Seconds that reaching an address may take at least, however short the backoff."""
@@ -84,88 +85,31 @@ class GrpcioTransport:
         await asyncio.gather(*self._closing)
 
 
-class _Stream:
+class _Stream(ChannelStream):
     """A `StreamAttempt` on a grpcio call."""
 
     def __init__(
         self, channel: aio.Channel, method: str, request: bytes | None, options: CallOptions
     ) -> None:
-        self._channel = channel
-        self._call: aio.UnaryStreamCall[bytes, bytes] | aio.StreamStreamCall[bytes, bytes]
-        if request is None:
-            streaming: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
-            self._call = streaming(**options._asdict())
-        else:
-            serving: aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(method)
-            self._call = serving(request, **options._asdict())
+        super().__init__(channel, method, request, options, partial(_reply, channel))
         self._ahead: asyncio.Task[bytes | None] | None = None
-
-    async def connected(self) -> bool:
-        try:
-            await self._call.wait_for_connection()
-        except aio.AioRpcError:
-            return False
-        return True
 
     async def answered(self) -> bool:
         if await self._call.initial_metadata():
             return True
         # grpcio shows a Trailers-Only response, and a lost connection, as headers without an entry, and the
         # status at the same time. So headers without an entry count when something else follows, or nothing.
-        self._ahead = asyncio.create_task(self._read())
+        self._ahead = asyncio.create_task(super().read())
         await asyncio.wait((self._ahead,), timeout=_SETTLE)
         if not self._ahead.done() or self._ahead.result() is not None:
             return True
         return await self._call.code() is StatusCode.OK
 
-    async def initial_metadata(self) -> Metadata:
-        return tuple(await self._call.initial_metadata())
-
     async def read(self) -> bytes | None:
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
             return await ahead
-        return await self._read()
-
-    async def _read(self) -> bytes | None:
-        try:
-            message = await self._call.read()
-        except aio.AioRpcError:
-            return None
-        except asyncio.CancelledError:
-            # grpcio raises this in whoever reads when the call itself was cancelled.
-            if self._call.cancelled() and not _is_being_cancelled():
-                return None
-            raise
-        return None if message is aio.EOF else cast(bytes, message)
-
-    async def write(self, message: bytes) -> bool:
-        try:
-            await self._writing().write(message)
-        except (aio.AioRpcError, asyncio.InvalidStateError):
-            return False
-        except asyncio.CancelledError:
-            if self._call.cancelled() and not _is_being_cancelled():
-                return False
-            raise
-        return True
-
-    async def done_writing(self) -> None:
-        await self._writing().done_writing()
-
-    def _writing(self) -> aio.StreamStreamCall[bytes, bytes]:
-        return cast("aio.StreamStreamCall[bytes, bytes]", self._call)
-
-    async def status(self) -> Reply:
-        return await _reply(self._channel, self._call)
-
-    def cancel(self) -> None:
-        self._call.cancel()
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+        return await super().read()
 
 
 async def _reply(channel: aio.Channel, call: aio.Call, message: bytes | None = None) -> Reply:

@@ -3,23 +3,21 @@ import shlex
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import uvloop
 from hypothesis import settings
 
 import tai_grpc
+from _ext.aio.kinds import OURS, THEIRS, Kind, Reports, Run
 
 # How long an example takes is no property of the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
-
-T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, T]], T]
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -28,16 +26,22 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
         yield runner
 
 
+@pytest.fixture(params=[THEIRS, OURS], ids=lambda kind: kind.name)
+def task(request: pytest.FixtureRequest) -> Kind:
+    kind: Kind = request.param
+    return kind
+
+
 @pytest.fixture
-def run(runner: asyncio.Runner) -> Run[Any]:
+def run(runner: asyncio.Runner) -> Run:
     """Run a coroutine to its end in a loop of the test's own, asyncio's and uvloop's."""
     return runner.run
 
 
 @pytest.fixture
-def reports(runner: asyncio.Runner) -> list[dict[str, Any]]:
+def reports(runner: asyncio.Runner) -> Reports:
     """What the loop's exception handler is told."""
-    told: list[dict[str, Any]] = []
+    told: Reports = []
     runner.get_loop().set_exception_handler(lambda _, report: told.append(report))
     return told
 

@@ -1,4 +1,4 @@
-"""What CallTask has beyond asyncio's Task: compiled code begins it, hears of its end and gives it a deadline."""
+"""What CallTask has beyond asyncio's Task: compiled code begins it, hears of its end, sets its deadline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def monotonic_ns() -> int:
 
 @pytest.mark.parametrize("turns", [0, 2])
 def test_finished_is_called_once_and_at_once(run: Run, derived: Any, turns: int) -> None:
-    """In the step in which the coroutine ends, before anything else of the loop, and before done-callbacks."""
+    """In the step in which the coroutine ends, before anything else of the loop and before done-callbacks."""
     told: Told = []
 
     async def main() -> None:
@@ -91,9 +91,7 @@ def test_an_error_in_finished_is_reported(run: Run, derived: Any, reports: list[
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_in_finished_is_raised(
-    run: Run, derived: Any, interrupt: type[BaseException]
-) -> None:
+def test_an_interrupt_in_finished_is_raised(run: Run, derived: Any, interrupt: type[BaseException]) -> None:
     async def main() -> None:
         with pytest.raises(interrupt):
             derived.call(works(0), asyncio.get_running_loop(), lambda *_: None, mistake=interrupt())
@@ -204,7 +202,7 @@ def test_a_deadline_after_the_end_is_nothing(run: Run) -> None:
         timers = timers_of(loop)
         call = CallTask(works(0), loop)
         timers.arm(call, 0)
-        while len(timers):
+        while len(timers):  # noqa: ASYNC110  # turn by turn, until nothing is armed
             await asyncio.sleep(0)
         assert call.result() == "worked"
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,12 @@ def nothing() -> None:
     pass
 
 
+async def emptied(timers: Timers) -> None:
+    """Return once nothing is armed: turn by turn, for that is what is looked at."""
+    while len(timers):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 class Loop(asyncio.SelectorEventLoop):
     """A real loop that counts the timers that are set in it and have neither run nor been cancelled."""
 
@@ -39,11 +46,11 @@ class Loop(asyncio.SelectorEventLoop):
         self.handles: list[asyncio.Handle] = []
         self.most = 0
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        return self.note(super().call_later(delay, callback, *args, context=context))
+    def call_later(self, delay: float, *callback: Any, **context: Any) -> Any:  # type: ignore[override]
+        return self.note(super().call_later(delay, *callback, **context))
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-        handle = super().call_soon(callback, *args, context=context)
+    def call_soon(self, *callback: Any, **context: Any) -> Any:  # type: ignore[override]
+        handle = super().call_soon(*callback, **context)
         return self.note(handle) if self.of_timers(handle) else handle
 
     def note(self, handle: Any) -> Any:
@@ -76,9 +83,9 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_it_does_what_a_sorted_list_does(steps: list[tuple[str, int, int]]) -> None:
-    """Entries are armed, moved, disarmed and expire in the order of their deadlines, with one timer at most."""
+    """Entries are armed, moved, disarmed and expire in the order of deadlines, with one timer at most."""
     expired: list[int] = []
-    entries = [Timer(lambda number=number: expired.append(number)) for number in range(12)]
+    entries = [Timer(partial(expired.append, number)) for number in range(12)]
     model: dict[int, int] = {}
     loop = Loop()
     with FrozenClock() as clock:
@@ -124,9 +131,13 @@ def test_a_thousand_on_a_real_loop(run: Run) -> None:
         start = monotonic_ns()
         fired: list[tuple[int, int]] = []
         entries = []
+
+        def note(deadline: int) -> None:
+            fired.append((deadline, monotonic_ns()))
+
         for number in range(1000):
             deadline = start + (number * 7919 % 1000) * 20_000
-            entry = Timer(lambda deadline=deadline: fired.append((deadline, monotonic_ns())))
+            entry = Timer(partial(note, deadline))
             timers.arm(entry, deadline)
             entries.append(entry)
         for entry in entries[::10]:
@@ -150,9 +161,13 @@ def test_never_early(run: Run, delay_ns: int) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         timers = timers_of(loop)
+
+        def note(fired: asyncio.Future[int]) -> None:
+            fired.set_result(monotonic_ns())
+
         for _ in range(5):
             fired = loop.create_future()
-            entry = Timer(lambda fired=fired: fired.set_result(monotonic_ns()))
+            entry = Timer(partial(note, fired))
             timers.arm(entry, monotonic_ns() + delay_ns)
             assert await fired >= entry.deadline_ns
 
@@ -173,8 +188,7 @@ def test_a_loop_whose_clock_runs_otherwise() -> None:
             timers = timers_of(asyncio.get_running_loop())
             entry = Timer(lambda: expired.append(monotonic_ns()))
             timers.arm(entry, monotonic_ns() + 20 * MILLISECOND)
-            while len(timers):
-                await asyncio.sleep(0)
+            await emptied(timers)
             assert expired[0] >= entry.deadline_ns
 
         runner.run(main())
@@ -220,8 +234,7 @@ def test_what_expires_may_arm_disarm_and_close(run: Run) -> None:
         timers.arm(unwanted, now - 1)
         for place, entry in enumerate(entries):
             timers.arm(entry, now - 2 if place == 0 else now + place)
-        while len(timers):
-            await asyncio.sleep(0)
+        await emptied(timers)
         assert trace == ["first", "again", "last"]
         assert not any(entry.armed for entry in (*entries, unwanted, again))
 
@@ -240,8 +253,7 @@ def test_an_error_is_reported_and_the_others_expire(run: Run, reports: list[dict
         entries = [Timer(fails), Timer(lambda: fired.append("other"))]
         for place, entry in enumerate(entries):
             timers.arm(entry, place)
-        while len(timers):
-            await asyncio.sleep(0)
+        await emptied(timers)
 
     run(main())
     assert [report["exception"] for report in reports] == [error]
@@ -263,8 +275,7 @@ def test_an_interrupt_ends_the_loop_and_the_others_still_expire(runner: asyncio.
         loop.run_forever()
 
     async def main() -> None:
-        while len(timers):
-            await asyncio.sleep(0)
+        await emptied(timers)
 
     loop.run_until_complete(main())
     assert fired == ["other"]
@@ -309,7 +320,7 @@ def test_no_loop_is_kept_by_what_is_armed_in_it() -> None:
 
     def armed() -> tuple[weakref.ref[Any], weakref.ref[Any]]:
         loop = asyncio.new_event_loop()
-        entry = Timer(lambda: loop.stop())
+        entry = Timer(loop.stop)
         timers = timers_of(loop)
         timers.arm(entry, monotonic_ns() + 3600 * SECOND)
         loop.close()

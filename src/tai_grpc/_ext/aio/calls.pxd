@@ -4,8 +4,6 @@ from tai_grpc._ext.aio.call cimport Call
 
 
 cdef bytes serialized(object serialize, object request)
-# Raises TooLargeError, which is a ValueError, and ValueError.
-cdef bytes unpacked(Call call, bytes message)
 
 
 cdef class UnaryResponse(Call):

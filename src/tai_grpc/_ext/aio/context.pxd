@@ -1,4 +1,4 @@
-"""A call on a server: the context that its handler is given, and the task that it runs in. See context.pyx."""
+"""A call on a server: the context that its handler is given, and the task of it. See context.pyx."""
 
 from libc.stdint cimport int64_t
 
@@ -30,10 +30,12 @@ cdef class ServicerContext(CallStream):
     cdef Method method  # None: the interceptors have not said yet
     cdef HandlerTask task  # None once the handler has ended
     cdef bint admitted  # counts among Service.admitted
+    cdef bint gathering  # the one request, before the handler begins
     cdef bint running  # counts among Service.calls
     cdef bint ended  # the handler has, or never will begin
     cdef bint settled  # the status that was sent is the handler's own
-    cdef int64_t deadline_ns  # where the client gave one
+    cdef int64_t deadline_ns  # 0: none
+    cdef int64_t limit_ns  # the server's maximum, where that is the deadline; 0: it is the client's
     cdef tuple metadata
     cdef object code_given
     cdef str details_given
@@ -45,6 +47,7 @@ cdef class ServicerContext(CallStream):
         self, StreamState *stream, Connection connection, Service service, Peer peer, Method method,
         int64_t now_ns,
     ) except -1
+    cdef int limit_time(self, Method method, int64_t now_ns) except -1
     cdef str path(self)
     cdef tuple invocation(self)
     # What the connection tells of the stream.

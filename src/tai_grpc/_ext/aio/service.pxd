@@ -38,6 +38,8 @@ cdef class Service:
     cdef int64_t max_age_ns
     cdef int64_t max_age_grace_ns
     cdef int64_t max_idle_ns
+    cdef int64_t max_timeout_ns  # of a call with one response
+    cdef int64_t max_stream_timeout_ns  # of others
     cdef double stall_timeout
     cdef readonly set connections
     cdef readonly int64_t calls  # handlers that run

@@ -51,6 +51,8 @@ class Service:
         max_age: float | None,
         max_age_grace: float | None,
         max_idle: float | None,
+        max_timeout: float | None,
+        max_stream_timeout: float | None,
         stall_timeout: float | None,
         session: dict[str, int],
     ) -> Service: ...

@@ -1,8 +1,8 @@
 """The task that a call's handler runs in, for compiled code.
 
-Derive from CallTask, override `finished`, make one with `Derived.__new__(Derived)`, fill in its own fields and
-call `begin`. It is a TimerEntry too: armed in its loop's Timers, it is cancelled at its deadline unless the
-derived class overrides `expired`.
+Derive from CallTask, override `finished`, make one with `Derived.__new__(Derived)`, fill in its own
+fields and call `begin`. It is a TimerEntry too: armed in its loop's Timers, it is cancelled at its deadline
+unless the derived class overrides `expired`.
 """
 
 from tai_grpc._ext.aio.timers cimport TimerEntry
