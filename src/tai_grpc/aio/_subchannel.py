@@ -10,13 +10,11 @@ from typing import Final
 from grpc import ChannelConnectivity
 
 from tai_grpc._ext.aio.client import ClientConnection
-from tai_grpc.aio._connection import ConnectError, Settings, open_first
+from tai_grpc.aio._connection import CLOSE_TIMEOUT, ConnectError, Settings, open_first
 from tai_grpc.aio._target import Address
 
 _MULTIPLIER: Final = 1.6
 _JITTER: Final = 0.2
-_CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that a peer has to take the last bytes of a connection that is closed."""
 
 
 class Keepalive:
@@ -93,7 +91,7 @@ class Subchannel:
         for connection in list(self._open):
             connection.drain()
         if self._open:
-            await asyncio.wait(list(self._open.values()), timeout=_CLOSE_TIMEOUT)
+            await asyncio.wait(list(self._open.values()), timeout=CLOSE_TIMEOUT)
         for connection in list(self._open):
             connection.abort("the channel was closed")
         if self._open:
