@@ -1,9 +1,9 @@
 # cython: language_level=3
 """One call, from when it is made until its status, over as many attempts as the protocol allows unasked.
 
-A call goes to its dispatcher, which gives it a connection (`submit`). What becomes of its stream comes back as
-`on_...`. It is sent anew, unseen, as often as the request never left, and once when the server proves that it
-did not process it; for that the request messages are kept until the server answers, 256 KiB of a stream.
+A call goes to its dispatcher, which gives it a connection (`submit`). What becomes of its stream comes back
+as `on_...`. It is sent anew, unseen, as often as the request never left, and once when the server proves that
+it did not process it; for that the request messages are kept until the server answers, 256 KiB of a stream.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -14,7 +14,7 @@ from tai_grpc._ext.aio.client cimport ClientConnection
 from tai_grpc._ext.aio.compression cimport compressed as compressed_message
 from tai_grpc._ext.aio.dispatcher cimport DispatchedCall
 from tai_grpc._ext.aio.timers cimport TimerEntry
-from tai_grpc._ext.http2.buffers cimport Buffer, buffer_free
+from tai_grpc._ext.http2.buffers cimport buffer_free
 from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text, metadata_append, metadata_of
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL
 from tai_grpc._ext.http2.session cimport (
@@ -137,7 +137,9 @@ cdef class Call(DispatchedCall):
         cdef int64_t timeout_ns = -1
         if self.deadline_ns != 0:
             timeout_ns = max(<int64_t>1, self.deadline_ns - monotonic_ns())
-        cdef StreamState *stream = connection.start(self, self.method, timeout_ns, self.encoding, &self.fields)
+        cdef StreamState *stream = connection.start(
+            self, self.method, timeout_ns, self.encoding, &self.fields
+        )
         if stream is NULL:
             return 0
         self.stream = stream
@@ -445,8 +447,8 @@ cdef class Call(DispatchedCall):
         if self.state != DONE:
             return f"<{type(self).__name__} of {self.method.decode()} under way>"
         return (
-            f"<{type(self).__name__} of {self.method.decode()} that ended with {status_of(self.code_number)}: "
-            f"{self.details_text!r}>"
+            f"<{type(self).__name__} of {self.method.decode()} that ended with "
+            f"{status_of(self.code_number)}: {self.details_text!r}>"
         )
 
 

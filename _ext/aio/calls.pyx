@@ -1,11 +1,10 @@
 # cython: language_level=3
 """The four kinds of calls, with grpc.aio's methods and meanings.
 
-A response that is one message is deserialized when the status comes; those of a stream when they are read, and
-the server's window opens as they are. A stream's status can be asked for as soon as it is here; the call is done
-once the messages before it were read.
-A call with a stream of responses lives as long as someone holds it: dropped, it is given up. One with a single
-response lives until it is done, once all its requests are there.
+A response that is one message is deserialized when the status comes; those of a stream when they are read,
+and the server's window opens as they are. A stream's status can be asked for as soon as it is here; the call
+is done once the messages before it were read. A call with a stream of responses lives as long as someone holds
+it: dropped, it is given up. One with a single response lives until it is done, once its requests are there.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -13,7 +12,7 @@ from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.call cimport (
-    CANCELLED, DONE, ENDING, INTERNAL, OK, RESOURCE_EXHAUSTED, SENT, Call, wake, with_waiter,
+    DONE, ENDING, INTERNAL, OK, RESOURCE_EXHAUSTED, SENT, Call, wake, with_waiter,
 )
 from tai_grpc._ext.aio.compression cimport decompressed
 from tai_grpc._ext.http2.session cimport stream_message_read
@@ -34,7 +33,7 @@ cdef str FINISHED = "RPC already finished."
 cdef str HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 
 
-class TooLarge(ValueError):
+class TooLargeError(ValueError):
     """A message is longer than the limit once it is decompressed."""
 
 
@@ -47,7 +46,7 @@ cdef bytes unpacked(Call call, bytes message):
         raise ValueError("the message is compressed with none of gzip and deflate")
     cdef bytes plain = decompressed(message, encoding, limit)
     if plain is None:
-        raise TooLarge(f"Received message larger than max ({limit + 1} or more vs. {limit})")
+        raise TooLargeError(f"Received message larger than max ({limit + 1} or more vs. {limit})")
     return plain
 
 
@@ -75,7 +74,7 @@ cdef class UnaryResponse(Call):
             if self.compressed:
                 message = unpacked(self, message)
             self.response = message if self.deserialize is None else self.deserialize(message)
-        except TooLarge as error:
+        except TooLargeError as error:
             return self.finish(RESOURCE_EXHAUSTED, str(error))
         except Exception as error:
             return self.finish(INTERNAL, f"the response cannot be read: {error!r}")
@@ -155,7 +154,7 @@ cdef class StreamResponse(Call):
             response = message if self.deserialize is None else self.deserialize(message)
         except Exception as error:
             self.abandon()
-            if isinstance(error, TooLarge):
+            if isinstance(error, TooLargeError):
                 self.finish(RESOURCE_EXHAUSTED, str(error))
             else:
                 self.finish(INTERNAL, f"the response cannot be read: {error!r}")

@@ -71,22 +71,25 @@ cdef class Keepalive(TimerEntry):
 
     cdef int expired(self) except -1:
         cdef ClientConnection connection = self.connection
+        cdef int64_t now = monotonic_ns()
+        cdef int64_t due
         if connection is None or connection.ended:
             return 0
-        if self.waiting and not connection.spoken_to:
-            connection.abort(
-                f"keepalive: the server answered no ping within {self.timeout_ns / 1e9:g} s"
-            )
+        if self.waiting and connection.last_read_ns <= self.pinged_ns:
+            connection.abort(f"keepalive: the server answered no ping within {self.timeout_ns / 1e9:g} s")
             return 0
         self.waiting = False
-        cdef bint silent = not connection.spoken_to
-        connection.spoken_to = False
-        if silent and (self.without_calls or session_streams(connection.session) > 0):
-            self.number += 1
-            self.waiting = True
-            session_ping(connection.session, self.number)
-            connection.want_flush()
-        self.timers.arm(self, monotonic_ns() + (self.timeout_ns if self.waiting else self.interval_ns))
+        due = connection.last_read_ns + self.interval_ns
+        if now >= due:
+            due = now + self.interval_ns
+            if self.without_calls or session_streams(connection.session) > 0:
+                self.number += 1
+                self.waiting = True
+                self.pinged_ns = now
+                session_ping(connection.session, self.number)
+                connection.want_flush()
+                due = now + self.timeout_ns
+        self.timers.arm(self, due)
         return 0
 
 

@@ -104,7 +104,7 @@ cdef class Dispatcher:
             self.route_waiting()
 
     def fail(self, str details):
-        """Fail calls with UNAVAILABLE and these details until there is a connection again; None: let them wait."""
+        """Until there is a connection, calls fail with UNAVAILABLE and these details; None: they wait."""
         cdef Link *link = self.waiting.next
         cdef Link *following
         cdef DispatchedCall call

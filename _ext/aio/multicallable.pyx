@@ -6,7 +6,9 @@ in the call's `_proceed` or `_refuse`.
 """
 
 from tai_grpc._ext.aio.call cimport DONE, Call
-from tai_grpc._ext.aio.calls cimport StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, serialized
+from tai_grpc._ext.aio.calls cimport (
+    StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall, serialized,
+)
 from tai_grpc._ext.aio.dispatcher cimport Dispatcher
 from tai_grpc._ext.http2.metadata cimport metadata_append
 

@@ -40,6 +40,34 @@ aio.StreamUnaryCall.register(calls.StreamUnaryCall)
 aio.StreamStreamCall.register(calls.StreamStreamCall)
 
 
+class _States:
+    """A channel's state and who waits for another; apart from it, as connections must not keep channels."""
+
+    def __init__(self) -> None:
+        self.now = ChannelConnectivity.IDLE
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def move(self, state: ChannelConnectivity) -> None:
+        if self.now is ChannelConnectivity.SHUTDOWN or state is self.now:
+            return
+        self.now = state
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def leave(self, state: ChannelConnectivity) -> None:
+        """Wait until the state is another."""
+        while self.now is state:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+
+
 class Channel(aio.Channel):
     """Made by `insecure_channel` and `secure_channel`. It belongs to the event loop that it was made in."""
 
@@ -71,10 +99,9 @@ class Channel(aio.Channel):
         if security is not None and security.ssl_context is not None:
             self._authorize = Authorizer(authority, security.call_credentials)
             self._always_authorize = bool(security.call_credentials)
-        self._state = ChannelConnectivity.IDLE
-        self._state_waiters: list[asyncio.Future[None]] = []
+        self._states = _States()
         make = RoundRobin if chosen.policy == "round_robin" else PickFirst
-        self._policy: Policy = make(self._loop, parsed, settings, self._moved)
+        self._policy: Policy = make(self._loop, parsed, settings, self._states.move)
         self._dispatcher = Dispatcher(self._loop, self._policy, chosen.max_send_message_bytes)
         self._policy.dispatcher = self._dispatcher
         self._closed = False
@@ -107,45 +134,13 @@ class Channel(aio.Channel):
             finally:
                 idle.cancel()
         self._dispatcher.cancel_calls()
-        self._moved(ChannelConnectivity.SHUTDOWN)
+        self._states.move(ChannelConnectivity.SHUTDOWN)
         await self._policy.close()
 
     def __del__(self) -> None:
         if not self._closed and not self._loop.is_closed():
             self._closed = True
             self._loop.call_soon_threadsafe(_let_go, self._dispatcher, self._policy)
-
-    def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
-        """Return what the channel is doing; connect if it is IDLE and `try_to_connect` is true."""
-        if self._closed:
-            return ChannelConnectivity.SHUTDOWN
-        if try_to_connect and self._state is ChannelConnectivity.IDLE:
-            was = self._state
-            self._policy.connection_wanted()
-            return was
-        return self._state
-
-    async def wait_for_state_change(self, last_observed_state: ChannelConnectivity) -> None:
-        """Wait until the state is another.
-
-        Raises:
-            grpc.aio.UsageError: the channel is closed.
-        """
-        if self._closed:
-            raise aio.UsageError(_CLOSED)
-        while self._state is last_observed_state:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._state_waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._state_waiters:
-                    self._state_waiters.remove(waiter)
-
-    async def channel_ready(self) -> None:
-        """Connect, and wait until that has succeeded, however long it takes."""
-        while (state := self.get_state(try_to_connect=True)) is not ChannelConnectivity.READY:
-            await self.wait_for_state_change(state)
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -156,14 +151,29 @@ class Channel(aio.Channel):
         """If the target could not be reached: try again now. Not of grpc.aio's Python API."""
         self._policy.reset_backoff()
 
-    def _moved(self, state: ChannelConnectivity) -> None:
-        if self._state is ChannelConnectivity.SHUTDOWN or state is self._state:
-            return
-        self._state = state
-        waiters, self._state_waiters = self._state_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
+        """Return what the channel is doing; connect if it is IDLE and `try_to_connect` is true."""
+        if self._closed:
+            return ChannelConnectivity.SHUTDOWN
+        state = self._states.now
+        if try_to_connect and state is ChannelConnectivity.IDLE:
+            self._policy.connection_wanted()
+        return state
+
+    async def wait_for_state_change(self, last_observed_state: ChannelConnectivity) -> None:
+        """Wait until the state is another.
+
+        Raises:
+            grpc.aio.UsageError: the channel is closed.
+        """
+        if self._closed:
+            raise aio.UsageError(_CLOSED)
+        await self._states.leave(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Connect, and wait until that has succeeded, however long it takes."""
+        while (state := self.get_state(try_to_connect=True)) is not ChannelConnectivity.READY:
+            await self.wait_for_state_change(state)
 
     def unary_unary(
         self,

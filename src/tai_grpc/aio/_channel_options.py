@@ -52,7 +52,7 @@ class ChannelOptions:
 class _Option:
     field: str
     kind: str
-    """"bytes" are numbers, "ms" milliseconds, "flag" 0 or 1, "text" a str, "compression" a grpc.Compression."""
+    """"bytes" are numbers, "ms" milliseconds, "flag" 0 or 1, "text" a str."""
     lowest: int = 0
     highest: int = _FOREVER_MS
 

@@ -7,11 +7,14 @@ import os
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from tai_grpc._ext.aio.client import ClientConnection
 from tai_grpc.aio._channel_options import ChannelOptions
 from tai_grpc.aio._target import Address
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that a peer has to take the last bytes of a connection that is closed."""
 
 
 class Watcher(Protocol):
@@ -163,15 +166,17 @@ async def _connect(
     address: Address,
     settings: Settings,
 ) -> ClientConnection:
-    server_name = settings.server_name if settings.ssl_context is not None else None
+    tls: dict[str, Any] = {}
+    if settings.ssl_context is not None:
+        tls = {
+            "ssl": settings.ssl_context,
+            "server_hostname": settings.server_name,
+            "ssl_shutdown_timeout": CLOSE_TIMEOUT,
+        }
     if address.path:
-        _, connection = await loop.create_unix_connection(
-            make, address.path, ssl=settings.ssl_context, server_hostname=server_name
-        )
+        _, connection = await loop.create_unix_connection(make, address.path, **tls)
     else:
-        _, connection = await loop.create_connection(
-            make, address.host, address.port, ssl=settings.ssl_context, server_hostname=server_name
-        )
+        _, connection = await loop.create_connection(make, address.host, address.port, **tls)
     return connection
 
 

@@ -28,7 +28,7 @@ class SslChannelCredentials(ChannelCredentials):
     """What `ssl_channel_credentials` gives."""
 
     def __init__(self, inner: ChannelCredentials, minimum_version: str) -> None:
-        super().__init__(inner._credentials)
+        super().__init__(_inner(inner))
         self.minimum_version = minimum_version
 
 
@@ -42,8 +42,8 @@ def ssl_channel_credentials(
     """Return credentials for a channel over TLS.
 
     Args:
-        root_certificates: PEM of the authorities that may have signed the server's certificate; None: those of
-            the system.
+        root_certificates: PEM of the authorities that may have signed the server's certificate; None: the
+            system's.
         private_key: PEM of the client's key, for mutual TLS.
         certificate_chain: PEM of the client's certificate and what leads from it to its root.
         minimum_version: "TLSv1.3" or "TLSv1.2".
@@ -77,6 +77,11 @@ class ChannelSecurity:
     call_credentials: tuple[CallCredentials, ...] = ()
 
 
+def _inner(credentials: Any) -> Any:
+    """Return grpcio's own object, whose fields can be read."""
+    return credentials._credentials
+
+
 def channel_security(credentials: ChannelCredentials) -> ChannelSecurity:
     """Return what these credentials come to.
 
@@ -87,7 +92,7 @@ def channel_security(credentials: ChannelCredentials) -> ChannelSecurity:
     if not isinstance(credentials, ChannelCredentials):
         raise TypeError(f"credentials must be a grpc.ChannelCredentials: got {type(credentials).__name__}")
     version = getattr(credentials, "minimum_version", "TLSv1.3")
-    inner: Any = credentials._credentials
+    inner = _inner(credentials)
     calls: list[CallCredentials] = []
     while type(inner).__name__ == "CompositeChannelCredentials":
         calls[:0] = [CallCredentials(each) for each in inner._call_credentialses]
@@ -138,7 +143,7 @@ def _no_password() -> bytes:
 
 @contextlib.contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
-    """Show data as a file, which is all that the ssl module reads keys from; in memory where there is a way."""
+    """Show data as a file, which is all that ssl reads keys from; in memory where there is a way."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("tai-grpc", os.MFD_CLOEXEC)
         try:

@@ -118,7 +118,7 @@ class _Responses(_Response, aio.UnaryStreamCall[Any, Any], aio.StreamStreamCall[
 
     def __init__(self, call: Any, responses: AsyncIterable[Any]) -> None:
         super().__init__(None)
-        self._call = _Response(None) if call is None else call
+        self._call: Any = _Response(None) if call is None else call
         self._responses = responses.__aiter__()
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -146,13 +146,13 @@ class _Responses(_Response, aio.UnaryStreamCall[Any, Any], aio.StreamStreamCall[
         remaining: float | None = self._call.time_remaining()
         return remaining
 
-    async def initial_metadata(self) -> aio.Metadata:
+    async def initial_metadata(self) -> Any:
         return await self._call.initial_metadata()
 
-    async def trailing_metadata(self) -> aio.Metadata:
+    async def trailing_metadata(self) -> Any:
         return await self._call.trailing_metadata()
 
-    async def code(self) -> StatusCode:
+    async def code(self) -> Any:
         return await self._call.code()
 
     async def details(self) -> str:
@@ -194,7 +194,7 @@ class InterceptedCall:
         return None
 
     async def _wait(self) -> Any:
-        """Wait for the chain's end without binding it to the one who waits; return the call if there is one."""
+        """Wait for the chain's end without binding it to who waits; return the call if there is one."""
         if not self._task.done():
             await asyncio.wait((self._task,))
         return self._call()
@@ -245,19 +245,19 @@ class InterceptedCall:
         error = self._task.exception()
         return error.code() if isinstance(error, aio.AioRpcError) else None
 
-    async def initial_metadata(self) -> aio.Metadata:
+    async def initial_metadata(self) -> Any:
         if (call := await self._wait()) is not None:
             return await call.initial_metadata()
         error = self._error()
         return aio.Metadata() if error is None else error.initial_metadata()
 
-    async def trailing_metadata(self) -> aio.Metadata:
+    async def trailing_metadata(self) -> Any:
         if (call := await self._wait()) is not None:
             return await call.trailing_metadata()
         error = self._error()
         return aio.Metadata() if error is None else error.trailing_metadata()
 
-    async def code(self) -> StatusCode:
+    async def code(self) -> Any:
         if (call := await self._wait()) is not None:
             return await call.code()
         error = self._error()
@@ -393,7 +393,7 @@ class _Intercepted:
         self._make = make
         self._plain = make(method)
 
-    def _start(
+    def _start(  # noqa: PLR0917 - handed on in grpc.aio's order
         self,
         request: Any,
         timeout: float | None,
@@ -403,9 +403,9 @@ class _Intercepted:
         compression: grpc.Compression | None,
     ) -> Any:
         def terminal(details: aio.ClientCallDetails, its_request: Any) -> Any:
-            method: Any = details.method
-            method = method.encode() if isinstance(method, str) else method
-            plain = self._plain if method == self._method else self._make(method)
+            chosen: Any = details.method
+            chosen = chosen.encode() if isinstance(chosen, str) else chosen
+            plain = self._plain if chosen == self._method else self._make(chosen)
             return plain(
                 its_request,
                 timeout=details.timeout,
@@ -415,8 +415,9 @@ class _Intercepted:
                 compression=compression,
             )
 
+        method: Any = self._method  # bytes, as grpc.aio has it and its stubs do not
         pairs = metadata if isinstance(metadata, aio.Metadata) else aio.Metadata(*(metadata or ()))
-        details = aio.ClientCallDetails(self._method, timeout, pairs, credentials, wait_for_ready)
+        details = aio.ClientCallDetails(method, timeout, pairs, credentials, wait_for_ready)
         requests = None
         if self.kind.startswith("stream") and request is None:
             request = requests = _Requests()

@@ -55,8 +55,14 @@ class PickFirst:
     ) -> None:
         self.dispatcher: Dispatcher
         self._changed = changed
-        keepalive = Keepalive(settings.options.keepalive_time)
-        self._subchannel = Subchannel(loop, target.resolve, settings, keepalive, self._moved, target.text)
+        self._subchannel = Subchannel(
+            loop,
+            target.resolve,
+            settings=settings,
+            keepalive=Keepalive(settings.options.keepalive_time),
+            changed=self._moved,
+            name=target.text,
+        )
 
     def connection_wanted(self) -> None:
         self._subchannel.connect()
@@ -84,8 +90,8 @@ class PickFirst:
 class RoundRobin:
     """One connection to each address, taking the calls in turn.
 
-    The name is resolved when the channel first connects, and again when a connection is lost or cannot be made,
-    not more often than `min_resolution_interval`. What it gives up after a resolution ends its calls in peace.
+    The name is resolved when the channel first connects, and again when a connection is lost or cannot be
+    made, not more often than `min_resolution_interval`. Connections to addresses that are gone end in peace.
     """
 
     def __init__(
@@ -162,7 +168,12 @@ class RoundRobin:
         added = [address for address in addresses if address not in self._subchannels]
         for address in added:
             self._subchannels[address] = Subchannel(
-                self._loop, _only(address), self._settings, self._keepalive, self._moved, str(address)
+                self._loop,
+                _only(address),
+                settings=self._settings,
+                keepalive=self._keepalive,
+                changed=self._moved,
+                name=str(address),
             )
         for address in added:
             self._subchannels[address].connect()

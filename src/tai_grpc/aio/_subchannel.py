@@ -10,13 +10,11 @@ from typing import Final
 from grpc import ChannelConnectivity
 
 from tai_grpc._ext.aio.client import ClientConnection
-from tai_grpc.aio._connection import ConnectError, Settings, open_first
+from tai_grpc.aio._connection import CLOSE_TIMEOUT, ConnectError, Settings, open_first
 from tai_grpc.aio._target import Address
 
 _MULTIPLIER: Final = 1.6
 _JITTER: Final = 0.2
-_CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that a peer has to take the last bytes of a connection that is closed."""
 
 
 class Keepalive:
@@ -33,17 +31,18 @@ class Keepalive:
 class Subchannel:
     """One connection at a time, to the first of `addresses()` that can be reached.
 
-    It starts IDLE and connects when `connect` is called. When that fails it is in TRANSIENT_FAILURE and goes on
-    trying, first after about `initial_backoff` seconds, then 1.6 times as long and so on up to `max_backoff`.
-    When the connection is lost or the server wants it to end, it is IDLE again. `changed` is called after each
-    change. A connection that was of no use and shorter than the backoff counts as a failure: a server that takes
-    connections and drops them is not flooded.
+    It starts IDLE and connects when `connect` is called. When that fails it is in TRANSIENT_FAILURE and goes
+    on trying, first after about `initial_backoff` seconds, then 1.6 times as long and so on up to
+    `max_backoff`. When the connection is lost or the server wants it to end, it is IDLE again. `changed` is
+    called after each change. A connection that was of no use and shorter than the backoff counts as a
+    failure: a server that takes connections and drops them is not flooded.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         addresses: Callable[[], Awaitable[Sequence[Address]]],
+        *,
         settings: Settings,
         keepalive: Keepalive,
         changed: Callable[[Subchannel], None],
@@ -92,7 +91,7 @@ class Subchannel:
         for connection in list(self._open):
             connection.drain()
         if self._open:
-            await asyncio.wait(list(self._open.values()), timeout=_CLOSE_TIMEOUT)
+            await asyncio.wait(list(self._open.values()), timeout=CLOSE_TIMEOUT)
         for connection in list(self._open):
             connection.abort("the channel was closed")
         if self._open:

@@ -126,10 +126,10 @@ def _listed(target: str, scheme: str, rest: str) -> Target:
     for text in rest.split(","):
         host, port = _host_port(target, text)
         try:
-            version = ip_address(host.partition("%")[0]).version
+            family = f"ipv{ip_address(host.partition('%')[0]).version}"
         except ValueError:
-            version = 0
-        if f"ipv{version}" != scheme or port is None:
+            family = "a name"
+        if family != scheme or port is None:
             raise ConfigError("target", target, f"{scheme}: with numeric ADDRESS:PORT, separated by commas")
         addresses.append(Address(host, port))
     if len(addresses) > MAX_ADDRESSES:

@@ -29,7 +29,8 @@ cdef class Keepalive(TimerEntry):
     cdef int64_t interval_ns
     cdef int64_t timeout_ns
     cdef bint without_calls
-    cdef bint waiting  # for the answer to `number`
+    cdef bint waiting  # for the answer to `number`, sent at `pinged_ns`
+    cdef int64_t pinged_ns
     cdef uint64_t number
 
     cdef int begin(self, ClientConnection connection) except -1
