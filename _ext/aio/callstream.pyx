@@ -193,8 +193,7 @@ cdef class CallStream:
         if self.finished:
             raise UsageError("RPC already finished.")
         if self.closed:
-            self.refusal = InternalError(_ENDED)
-            raise self.refusal
+            raise InternalError(_ENDED)
         return 0
 
     cdef int fail(self, int code, str details) except -1:
