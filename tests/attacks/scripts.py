@@ -27,7 +27,7 @@ class Attack:
     """That of the GOAWAY which ends the connection; None: it lives, and what is asked of it then is answered."""
     reads: bool = True
     """Whether the attacker takes the answers."""
-    answers: dict[int, str] = field(default_factory=dict)
+    answers: dict[int, str] = field(default_factory=dict, compare=False)
     """The grpc-status of streams, or "http NNN", or "reset N"."""
 
 

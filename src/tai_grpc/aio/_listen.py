@@ -14,6 +14,9 @@ from typing import Any, Final
 BACKLOG: Final = 4096
 """How many connections may wait to be accepted; the system may allow less (net.core.somaxconn)."""
 
+ACCEPTED_AT_ONCE: Final = 16
+"""How many connections asyncio accepts in one turn. Without descriptors it reports as many failures a second."""
+
 _TRIES: Final = 16
 """How often a free port is looked for that is free on all addresses of a host."""
 
