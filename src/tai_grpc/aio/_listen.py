@@ -17,7 +17,6 @@ BACKLOG: Final = 4096
 _TRIES: Final = 16
 """How often a free port is looked for that is free on all addresses of a host."""
 
-
 ACCEPTS: Final = 32
 """How many connections asyncio accepts in one turn, which it takes to be the backlog: as often it reports that
 there are no descriptors left."""
