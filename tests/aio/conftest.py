@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from aio.certificates import Certificates
 from aio.implementations import IMPLEMENTATIONS
@@ -62,6 +63,11 @@ def protos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
     """Messages, stubs and servicers that protoc generated."""
     with generated(tmp_path_factory.mktemp("generated")) as made:
         yield made
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on asyncio's own loop and on the one that servers use."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
