@@ -144,9 +144,9 @@ async def test_a_certificate_nobody_asked_for_is_no_identity(tls: Tls) -> None:
 
 async def test_server_credentials_must_be_complete(creds: Any, certificates: Certificates) -> None:
     pairs = ((certificates.server_key, certificates.server_chain),)
-    with pytest.raises(ValueError, match="root certificates"):
+    with pytest.raises(ValueError, match=r"(?i)root.certificates"):
         creds.ssl_server_credentials(pairs, None, True)
-    with pytest.raises(ValueError, match="At least one"):
+    with pytest.raises(ValueError, match=r"(?i)at least one"):
         creds.ssl_server_credentials(())
 
 

@@ -12,39 +12,45 @@ from interop.relay import Relay
 MIB = 1024 * 1024
 
 
+def over(error: Any, size: int, limit: int) -> bool:
+    """Whether the details tell what was too large, and for which limit; the words are each one's own."""
+    details = error.details()
+    return "larger than" in details and str(size) in details and str(limit) in details
+
+
 async def test_messages_up_to_four_mebibytes_are_received_by_default(link: Link) -> None:
     channel = await link.open(BASIC)
     echo = channel.unary_unary(path("Echo"))
     assert len(await echo(bytes(4 * MIB))) == 4 * MIB
     error = await failure(echo(bytes(4 * MIB + 1)))
     assert error.code() is StatusCode.RESOURCE_EXHAUSTED
-    assert "larger than max (4194305 vs. 4194304)" in error.details()
+    assert over(error, 4 * MIB + 1, 4 * MIB)
     assert await echo(b"x") == b"x"
 
 
-LIMITS: dict[str, tuple[Options, Options, str]] = {
-    "the server receives": ((("grpc.max_receive_message_length", 100),), (), "Received"),
-    "the server sends": ((("grpc.max_send_message_length", 100),), (), "Sent"),
-    "the client receives": ((), (("grpc.max_receive_message_length", 100),), "Received"),
-    "the client sends": ((), (("grpc.max_send_message_length", 100),), "Sent"),
+LIMITS: dict[str, tuple[Options, Options]] = {
+    "the server receives": ((("grpc.max_receive_message_length", 100),), ()),
+    "the server sends": ((("grpc.max_send_message_length", 100),), ()),
+    "the client receives": ((), (("grpc.max_receive_message_length", 100),)),
+    "the client sends": ((), (("grpc.max_send_message_length", 100),)),
 }
 
 
 @pytest.mark.parametrize("name", LIMITS)
 async def test_a_unary_message_over_a_limit_is_resource_exhausted(link: Link, name: str) -> None:
-    of_server, of_client, verb = LIMITS[name]
+    of_server, of_client = LIMITS[name]
     _, target = await link.serve(BASIC, options=of_server)
     echo = link.channel(target, options=of_client).unary_unary(path("Echo"))
     assert len(await echo(bytes(100))) == 100
     error = await failure(echo(bytes(101)))
     assert error.code() is StatusCode.RESOURCE_EXHAUSTED
-    assert f"{verb} message larger than max (101 vs. 100)" in error.details()
+    assert over(error, 101, 100)
     assert await echo(b"x") == b"x"
 
 
 @pytest.mark.parametrize("name", ["the server receives", "the client receives"])
 async def test_a_message_of_a_stream_over_a_limit_ends_the_stream(link: Link, name: str) -> None:
-    of_server, of_client, _ = LIMITS[name]
+    of_server, of_client = LIMITS[name]
     _, target = await link.serve(BASIC, options=of_server)
     channel = link.channel(target, options=of_client)
     call = channel.stream_stream(path("Chat"))()
