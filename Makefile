@@ -37,9 +37,12 @@ $(VENV)/.peers: $(VENV)/.tools
 	  while read -r peer; do $(BIN)/python -m pip install --quiet "$$peer" || true; done
 	@touch $@
 
-bench: build $(VENV)/.peers ## ns per call beside a no-op and beside other packages; saved as JSON in .benchmarks
+# MACRO: arguments of bench.macro, as in `make bench MACRO=--quick`.
+bench: build $(VENV)/.peers ## what calls cost, beside a no-op and beside other packages; saved as JSON in .benchmarks
+	@scripts/bench-peers
 	@$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only --benchmark-autosave \
 	  --benchmark-disable-gc --benchmark-columns=min,median,iqr,ops,rounds --benchmark-sort=name
+	@$(BIN)/python -m bench.macro $(MACRO)
 
 # PYTHONMALLOC: Python's own pools would hide an access beside an object. Leaks are not looked for: Python leaves
 # memory to the system when it ends. A test asks for more memory than there is, which must give a null pointer.

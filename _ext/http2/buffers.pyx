@@ -7,15 +7,17 @@ from libc.string cimport memcpy
 
 
 cdef int buffer_reserve(Buffer *buffer, size_t more) noexcept nogil:
-    cdef size_t wanted, capacity
-    cdef char *data
+    cdef size_t wanted
     if more <= buffer.capacity - buffer.size:
         return 0
     wanted = buffer.size + more
     if wanted < more:
         return -1
-    capacity = max(wanted, 2 * buffer.capacity, <size_t>64)
-    data = <char *>realloc(buffer.data, capacity)
+    return buffer_resize(buffer, max(wanted, 2 * buffer.capacity, <size_t>64))
+
+
+cdef int buffer_resize(Buffer *buffer, size_t capacity) noexcept nogil:
+    cdef char *data = <char *>realloc(buffer.data, capacity)
     if data is NULL:
         return -1
     buffer.data = data

@@ -6,11 +6,11 @@ and the shell that took it on.
 """
 
 from libc.stdint cimport int32_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memmove, memset
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
 
 from tai_grpc._ext.http2.buffers cimport buffer_free
-from tai_grpc._ext.http2.state cimport IDENTITY, Chunk, Event, SessionState, StreamState
+from tai_grpc._ext.http2.state cimport CLIENT, CLOSED, IDENTITY, MESSAGE, Chunk, Event, SessionState, StreamState
 
 # What a queue keeps of its memory when it is empty.
 cdef size_t KEPT = 16
@@ -46,6 +46,16 @@ cdef Event *event_push(SessionState *session, int kind, StreamState *stream) noe
     return event
 
 
+cdef inline void _retire_first(SessionState *session) noexcept nogil:
+    cdef Event *event = &session.events[session.first_event]
+    session.first_event += 1
+    _retire(event)
+
+
+cdef inline bint _is_muted(const Event *event) noexcept nogil:
+    return event.stream is not NULL and event.stream.muted and event.kind != CLOSED
+
+
 cdef inline void _retire(Event *event) noexcept nogil:
     free(event.owned)
     if event.stream is not NULL:
@@ -53,12 +63,11 @@ cdef inline void _retire(Event *event) noexcept nogil:
 
 
 cdef Event *event_next(SessionState *session) noexcept nogil:
-    cdef Event *event
     if session.handed_out:
         session.handed_out = False
-        event = &session.events[session.first_event]
-        session.first_event += 1
-        _retire(event)
+        _retire_first(session)
+    while session.first_event != session.end_event and _is_muted(&session.events[session.first_event]):
+        _retire_first(session)
     if session.first_event == session.end_event:
         session.first_event = session.end_event = 0
         if session.event_capacity > KEPT:
@@ -70,6 +79,21 @@ cdef Event *event_next(SessionState *session) noexcept nogil:
     # The shell may cause new events while it looks at this one, which may move the queue: so it gets a copy.
     session.current_event = session.events[session.first_event]
     return &session.current_event
+
+
+cdef int events_keep(SessionState *session) noexcept nogil:
+    cdef size_t i
+    cdef Event *event
+    for i in range(session.first_event, session.end_event):
+        event = &session.events[i]
+        if event.kind == MESSAGE and event.owned is NULL and event.size != 0:
+            event.owned = <char *>malloc(event.size)
+            if event.owned is NULL:
+                event.size = 0
+                return -1
+            memcpy(event.owned, event.data, event.size)
+            event.data = event.owned
+    return 0
 
 
 cdef void events_free(SessionState *session) noexcept nogil:
@@ -115,7 +139,7 @@ cdef void stream_let_go(StreamState *stream) noexcept nogil:
         buffer_free(&stream.trailers)
         buffer_free(&stream.message)
         buffer_free(&stream.partial)
-        buffer_free(&stream.status_fields)
+        buffer_free(&stream.fields)
         free(stream)
 
 
@@ -144,6 +168,37 @@ cdef void stream_unlink(StreamState *stream) noexcept nogil:
     if session.current is stream:
         session.current = NULL
     session.stream_count -= 1
+    if stream.waiting:
+        waiting_remove(stream)
+    elif session.settings.role == CLIENT:
+        session.sent_streams -= 1
     chunks_free(stream)
     buffer_free(&stream.partial)
+    buffer_free(&stream.fields)
+    stream.session = NULL
     stream_let_go(stream)
+
+
+cdef void waiting_append(StreamState *stream) noexcept nogil:
+    cdef SessionState *session = stream.session
+    stream.waiting = True
+    stream.before = session.last_waiting
+    if session.last_waiting is not NULL:
+        session.last_waiting.after = stream
+    else:
+        session.first_waiting = stream
+    session.last_waiting = stream
+
+
+cdef void waiting_remove(StreamState *stream) noexcept nogil:
+    cdef SessionState *session = stream.session
+    stream.waiting = False
+    if stream.before is not NULL:
+        stream.before.after = stream.after
+    else:
+        session.first_waiting = stream.after
+    if stream.after is not NULL:
+        stream.after.before = stream.before
+    else:
+        session.last_waiting = stream.before
+    stream.before = stream.after = NULL

@@ -24,6 +24,13 @@ class Metadatum(NamedTuple):
     value: str | bytes
 
 
+# They would be sent twice, or are not allowed in HTTP/2, so that the peer would reset the stream.
+cdef frozenset _RESERVED = frozenset((
+    b"te", b"host", b"content-type", b"content-length", b"connection", b"keep-alive", b"proxy-connection",
+    b"transfer-encoding", b"upgrade", b"grpc-status", b"grpc-message", b"grpc-timeout", b"grpc-encoding",
+    b"grpc-accept-encoding",
+))
+
 cdef tuple _ERROR_NAMES = (
     "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
     "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
@@ -126,6 +133,8 @@ cdef bytes _key(object key):
         ):
             break
     else:
+        if name in _RESERVED:
+            raise ValueError(f"metadata was invalid: key {key!r} is the protocol's own")
         if name:
             return name
     raise ValueError(f"metadata was invalid: key {key!r} is not of lower-case letters, digits, '_', '-', '.'")

@@ -15,7 +15,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 
 from tai_grpc._ext.http2.buffers cimport (
-    Cursor, buffer_append, buffer_append_field, buffer_free, buffer_reserve, cursor_left, cursor_on,
+    Cursor, buffer_append, buffer_append_field, buffer_free, buffer_resize, cursor_left, cursor_on,
     read_bytes, read_u8, read_u32_big_endian,
 )
 from tai_grpc._ext.http2.events cimport event_push
@@ -26,7 +26,7 @@ from tai_grpc._ext.http2.nghttp2 cimport (
     NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, nghttp2_session_consume_stream, nghttp2_submit_rst_stream,
 )
 from tai_grpc._ext.http2.state cimport (
-    BY_PROTOCOL, ENDED, FAILED, IDENTITY, MESSAGE, SERVER,
+    BY_PROTOCOL, ENDED, FAILED, IDENTITY, MESSAGE, OTHER, SERVER,
     Event, SessionState, StreamState,
 )
 
@@ -48,22 +48,26 @@ cdef inline bint _is(const char *name, size_t size, const char *known, size_t kn
     return size == known_size and memcmp(name, known, size) == 0
 
 
+cdef int count_header(StreamState *stream, size_t name_size, size_t value_size) noexcept nogil:
+    stream.header_fields += 1
+    stream.header_bytes += <int64_t>(name_size + value_size + 32)
+    return -1 if stream.header_bytes // BOMB_FACTOR > stream.session.settings.max_header_bytes else 0
+
+
 cdef int read_header(
     StreamState *stream, bint trailers,
     const char *name, size_t name_size, const char *value, size_t value_size,
 ) noexcept nogil:
     cdef SessionState *session = stream.session
     cdef int known
-    cdef bint beyond
-    stream.header_fields += 1
-    stream.header_bytes += <int64_t>(name_size + value_size + 32)
+    if count_header(stream, name_size, value_size) != 0:
+        return -1
     if (
         stream.header_fields > session.settings.max_header_fields
         or stream.header_bytes > session.settings.max_header_bytes
     ):
         _break(stream, RESOURCE_EXHAUSTED, b"the metadata are larger than the limit")
-        beyond = stream.header_bytes // BOMB_FACTOR > session.settings.max_header_bytes
-        return -1 if beyond else 0
+        return 0
     if session.settings.role == SERVER:
         known = _request_field(stream, name, name_size, value, value_size)
     else:
@@ -181,6 +185,9 @@ cdef bint _read_prefix(StreamState *stream, Cursor *cursor) noexcept nogil:
     if flag == 1 and stream.encoding == IDENTITY:
         stream_fail(stream, INTERNAL, b"a message is compressed, and grpc-encoding says of nothing", False)
         return False
+    if flag == 1 and stream.encoding == OTHER:
+        stream_fail(stream, INTERNAL, b"a message's grpc-encoding is not identity, deflate or gzip", False)
+        return False
     if session.settings.max_message_bytes >= 0 and length > session.settings.max_message_bytes:
         _fail_too_large(stream, length)
         return False
@@ -210,7 +217,7 @@ cdef void _fail_too_large(StreamState *stream, uint32_t length) noexcept nogil:
 cdef bint _read_message(StreamState *stream, Cursor *cursor) noexcept nogil:
     """Read what there is of the message under way; False when more of it is to come."""
     cdef size_t size = <size_t>stream.partial_size
-    cdef size_t there, more
+    cdef size_t there, capacity
     cdef const char *data = NULL
     cdef Event *event
     if stream.partial.size == 0 and cursor_left(cursor) >= size:
@@ -224,8 +231,8 @@ cdef bint _read_message(StreamState *stream, Cursor *cursor) noexcept nogil:
     there = min(cursor_left(cursor), size - stream.partial.size)
     read_bytes(cursor, there, &data)
     if stream.partial.capacity - stream.partial.size < there:
-        more = min(size - stream.partial.size, max(<size_t>FIRST_BYTES, there))
-        if buffer_reserve(&stream.partial, more) != 0:
+        capacity = max(stream.partial.size + there, 2 * stream.partial.capacity, <size_t>FIRST_BYTES)
+        if buffer_resize(&stream.partial, min(size, capacity)) != 0:
             stream_fail(stream, RESOURCE_EXHAUSTED, b"out of memory", False)
             return False
     buffer_append(&stream.partial, data, there)

@@ -11,6 +11,7 @@ Each event is a tuple that begins with its kind and the stream's id:
     of the connection (id 0): ("settings", 0), ("pong", 0, number), ("goaway", 0, code, data), ("served", 0)
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uintptr_t
 
@@ -18,7 +19,8 @@ from tai_grpc._ext.http2.buffers cimport Buffer, buffer_free
 from tai_grpc._ext.http2.fields cimport percent_append, timeout_of, timeout_text
 from tai_grpc._ext.http2.metadata cimport message_text, metadata_append, metadata_of
 from tai_grpc._ext.http2.session cimport (
-    session_alive, session_defaults, session_free, session_lost, session_new, session_next_event,
+    session_alive, session_defaults, session_free, session_keep_events, session_lost, session_new,
+    session_next_event,
     session_output, session_ping, session_problem, session_receive, session_request, session_shutdown,
     session_streams, stream_attach, stream_finish, stream_half_close, stream_message_read, stream_release,
     stream_reset, stream_send_headers, stream_send_message,
@@ -33,6 +35,7 @@ cdef dict _ROLES = {"client": CLIENT, "server": SERVER}
 cdef dict _ENCODINGS = {"identity": IDENTITY, "deflate": DEFLATE, "gzip": GZIP}
 
 
+@cython.no_gc_clear  # `attached` is wanted when it goes
 cdef class Session:
     """One end of a gRPC connection, without IO.
 
@@ -53,6 +56,7 @@ cdef class Session:
                 raise ValueError(f"{name!r} is not a limit")
             given[name] = limits[name]
         settings = given
+        self.settings = settings
         self.attached = {}
         self.auto_read = auto_read
         self.session = session_new(&settings)
@@ -68,7 +72,8 @@ cdef class Session:
 
     def receive_data(self, bytes data not None):
         """Take what came from the peer; False when the connection is over."""
-        self.received = data  # events point into it
+        _check(session_keep_events(self.session), 0)  # those that were not taken point into the last data
+        self.received = data
         return session_receive(self.session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)) == 0
 
     def events_received(self):
@@ -80,6 +85,11 @@ cdef class Session:
             if event is NULL:
                 return events
             events.append(self._event(event))
+
+    def next_event(self):
+        """Return one event, or None when there is none."""
+        cdef Event *event = session_next_event(self.session)
+        return None if event is NULL else self._event(event)
 
     def data_to_send(self, size_t at_most=<size_t>1 << 30):
         """Return what is to be sent now, about `at_most` bytes; b"" when there is nothing."""
@@ -156,6 +166,8 @@ cdef class Session:
     def reset(self, int stream_id, unsigned int error_code):
         """Give a call up."""
         stream_reset(self._stream(stream_id), error_code)
+        if self.settings.role == CLIENT:
+            self._forget(stream_id)  # no event of it follows
 
     def message_read(self, int stream_id, size_t size):
         """A message of `size` bytes was read: its stream's window opens by as much."""
@@ -175,6 +187,13 @@ cdef class Session:
     def shutdown(self):
         """Server: take no new streams and go on with those there are."""
         _check(session_shutdown(self.session), 0)
+
+    def begin_anew(self):
+        """Free the session and take a new one; the streams of the old one are held still."""
+        session_free(self.session)
+        self.session = session_new(&self.settings)
+        if self.session is NULL:
+            raise MemoryError
 
     def lost(self):
         """The connection is gone: every stream ends."""

@@ -8,44 +8,49 @@ those that it allows there, the submit functions.
 What a peer can make grow is bounded here: header fields and bytes (reading.pyx), streams (nghttp2 refuses
 those beyond SETTINGS_MAX_CONCURRENT_STREAMS), answers that it does not read (`max_queued_frames`), resets by
 either side (`reset_burst`; CVE-2023-44487, CVE-2025-8671), frames that say nothing (`glitch_burst`;
-CVE-2019-9512 to 9518), pings (`max_ping_strikes`, gRFC A8), continuations (nghttp2's own limit of 8).
+CVE-2019-9512 to 9518), pings (`max_ping_strikes`, gRFC A8), continuations (8; CVE-2024-27316).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
 from tai_grpc._ext.http2.buffers cimport Buffer, buffer_append
 from tai_grpc._ext.http2.events cimport (
-    event_next, event_push, events_free, stream_hold, stream_let_go, stream_new, stream_unlink,
+    event_next, event_push, events_free, events_keep, stream_hold, stream_let_go, stream_new, stream_unlink,
 )
 from tai_grpc._ext.http2.fields cimport status_of_http, status_of_reset
 from tai_grpc._ext.http2.nghttp2 cimport *
 from tai_grpc._ext.http2.reading cimport (
-    message_read, read_data, read_end, read_header, stream_ended, stream_fail,
+    count_header, message_read, read_data, read_end, read_header, stream_ended, stream_fail,
 )
 from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_HTTP_STATUS, BY_PROTOCOL, BY_RESET, BY_STATUS, CLIENT, CLOSED, DEFAULT_WINDOW, DRAINED,
-    GOAWAY, GOAWAY_SENT, HALF_CLOSED, NOTICE_SENT, NOT_DRAINING, OTHER, PONG, REQUEST, RESPONSE, SERVED,
+    GOAWAY, GOAWAY_SENT, HALF_CLOSED, IDENTITY, NOTICE_SENT, NOT_DRAINING, OTHER, PONG, REQUEST, RESPONSE, SERVED,
     SERVER, SETTINGS, UNPROCESSED, UNSENT,
     Event, SessionSettings, SessionState, StreamState,
 )
 from tai_grpc._ext.http2.writing cimport (
     send_chunks, write_end, write_headers, write_message, write_refusal, write_request, write_status,
+    write_waiting,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.limiter cimport bucket_init, bucket_take
 
 cdef enum:
     UNKNOWN = 2
+    RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
 
+    MAX_CONTINUATIONS = 8
     MAX_HEADER_BLOCK = 1 << 20  # bytes that nghttp2 may be given to send in one
 
 # What the ping between the two GOAWAYs of a shutdown says.
 cdef uint64_t DRAIN_PING = 0x7461692D64726E31
+
+cdef const char *TOO_LARGE_TO_SEND = b"the metadata are larger than can be sent: at most 1 MiB"
 
 cdef nghttp2_session_callbacks *_callbacks = NULL
 
@@ -80,17 +85,21 @@ cdef SessionState *session_new(const SessionSettings *settings) noexcept nogil:
         return NULL
     session.settings = settings[0]
     session.problem = b""
+    session.next_stream_id = 1
     bucket_init(&session.resets, settings.reset_rate, settings.reset_burst)
     bucket_init(&session.glitches, settings.glitch_rate, settings.glitch_burst)
     if nghttp2_option_new(&option) != 0:
         free(session)
         return NULL
     nghttp2_option_set_no_auto_window_update(option, 1)
+    # A server would keep as many closed streams as may be open, for priorities that it does not use.
+    nghttp2_option_set_no_closed_streams(option, 1)
     nghttp2_option_set_max_send_header_block_length(option, MAX_HEADER_BLOCK)
     # Ours are exact for what gRPC does; nghttp2's count what an honest client does as well.
     tai_option_reset_rate(option, 10 * settings.reset_burst, 10 * settings.reset_rate)
     tai_option_glitch_rate(option, 10 * settings.glitch_burst, 10 * settings.glitch_rate)
-    tai_option_max_continuations(option, 8)
+    # nghttp2 counts each piece in which a CONTINUATION's head of 9 bytes arrives.
+    tai_option_max_continuations(option, 9 * (MAX_CONTINUATIONS + 1))
     if settings.role == SERVER:
         result = nghttp2_session_server_new2(&session.http2, _callbacks, session, option)
     else:
@@ -133,17 +142,13 @@ cdef void session_free(SessionState *session) noexcept nogil:
     session.http2 = NULL
     events_free(session)
     while session.streams is not NULL:
-        stream = session.streams
-        stream_hold(stream)
-        stream_unlink(stream)
-        stream.session = NULL
-        stream_let_go(stream)
+        stream_unlink(session.streams)
     free(session)
 
 
 cdef void session_lost(SessionState *session) noexcept nogil:
     cdef StreamState *stream
-    session.over = True
+    session.over = session.lost = True
     while session.streams is not NULL:
         stream = session.streams
         if not stream.ended:
@@ -157,6 +162,8 @@ cdef void session_lost(SessionState *session) noexcept nogil:
 
 
 cdef int session_terminate(SessionState *session, uint32_t error_code) noexcept nogil:
+    if session.problem[0] == 0:
+        session.problem = b"the connection was given up"
     return nghttp2_session_terminate_session(session.http2, error_code)
 
 
@@ -176,9 +183,7 @@ cdef int session_shutdown(SessionState *session) noexcept nogil:
     if session.drain != NOT_DRAINING or session.over:
         return 0
     session.drain = NOTICE_SENT
-    if nghttp2_submit_shutdown_notice(session.http2) != 0:
-        return -1
-    return session_ping(session, DRAIN_PING)
+    return -1 if nghttp2_submit_shutdown_notice(session.http2) != 0 else 0
 
 
 cdef int _say_goaway(SessionState *session) noexcept nogil:
@@ -222,12 +227,22 @@ cdef Event *session_next_event(SessionState *session) noexcept nogil:
     return event_next(session)
 
 
+cdef int session_keep_events(SessionState *session) noexcept nogil:
+    return events_keep(session)
+
+
 cdef int session_output(SessionState *session, Buffer *buffer, size_t at_most) noexcept nogil:
     cdef int result
+    if session.lost:
+        return -1
     session.output = buffer
     session.output_limit = at_most
     session.output_full = False
+    write_waiting(session)
     result = nghttp2_session_send(session.http2)
+    # What was sent may have ended streams, so that those that wait can begin.
+    while result == 0 and not session.output_full and write_waiting(session):
+        result = nghttp2_session_send(session.http2)
     session.output = NULL
     if result != 0:
         session.over = True
@@ -251,6 +266,7 @@ cdef bint session_alive(SessionState *session) noexcept nogil:
 cdef int session_ping(SessionState *session, uint64_t number) noexcept nogil:
     cdef uint8_t[8] opaque
     memcpy(opaque, &number, 8)
+    session.pings_unanswered += 1
     return nghttp2_submit_ping(session.http2, NGHTTP2_FLAG_NONE, opaque)
 
 
@@ -279,7 +295,7 @@ cdef StreamState *session_request(
     const Buffer *metadata, void *owner,
 ) noexcept nogil:
     cdef StreamState *stream
-    if session.over:
+    if session.over or session.going_away or session.next_stream_id == 0:
         return NULL
     stream = write_request(
         session, path, path_size, authority, authority_size, secure, timeout_ns, encoding, user_agent,
@@ -322,18 +338,26 @@ cdef int stream_half_close(StreamState *stream) noexcept nogil:
 cdef int stream_finish(
     StreamState *stream, int status, const char *message, size_t message_size, const Buffer *trailers
 ) noexcept nogil:
-    if stream.session is NULL:
+    stream.muted = True
+    if stream.session is NULL or stream.finished:
         return -1
-    return write_status(stream, status, message, message_size, trailers)
+    if write_status(stream, status, message, message_size, trailers) != 0:
+        stream_reset(stream, NGHTTP2_INTERNAL_ERROR)
+        return -1
+    return 0
 
 
 cdef void stream_reset(StreamState *stream, uint32_t error_code) noexcept nogil:
-    stream.deaf = True
-    if stream.session is NULL or stream.closed or stream.reset:
+    stream.deaf = stream.muted = True
+    if stream.session is NULL or stream.reset:
         return
     stream.reset = True
     if stream.session.settings.role == CLIENT:
         stream.ended = True
+        if stream.waiting:
+            stream.flags |= UNSENT | UNPROCESSED
+            stream_unlink(stream)
+            return
     nghttp2_submit_rst_stream(stream.session.http2, NGHTTP2_FLAG_NONE, stream.id, error_code)
 
 
@@ -342,7 +366,7 @@ cdef inline void _closed(StreamState *stream, uint32_t error_code) noexcept nogi
     stream.ended = True
     event = event_push(stream.session, CLOSED, stream)
     if event is not NULL:
-        event.code = <int>error_code
+        event.code = error_code
 
 
 # --- nghttp2's callbacks --------------------------------------------------------------------------------
@@ -358,6 +382,20 @@ cdef ssize_t _on_send(
     if buffer_append(session.output, <const char *>data, length) != 0:
         return NGHTTP2_ERR_CALLBACK_FAILURE
     return <ssize_t>length
+
+
+cdef int _on_begin_frame(
+    nghttp2_session *_http2, const nghttp2_frame_hd *head, void *user_data
+) noexcept nogil:
+    cdef SessionState *session = <SessionState *>user_data
+    if head.type != NGHTTP2_CONTINUATION:
+        session.continuations = 0
+        return 0
+    session.continuations += 1
+    if session.continuations > MAX_CONTINUATIONS:
+        _give_up(session, NGHTTP2_ENHANCE_YOUR_CALM, b"too many CONTINUATION frames")
+        return NGHTTP2_ERR_CALLBACK_FAILURE
+    return 0
 
 
 cdef int _on_begin_headers(
@@ -390,18 +428,30 @@ cdef int _on_header(
 ) noexcept nogil:
     cdef SessionState *session = <SessionState *>user_data
     cdef StreamState *stream = session.current
-    cdef bint trailers
-    if stream is NULL or stream.deaf:
+    cdef int result
+    if stream is NULL:
         return 0
-    if session.settings.role == SERVER and frame.headers.cat != NGHTTP2_HCAT_REQUEST:
-        return 0  # gRPC's requests have no trailers
-    trailers = stream.answered
-    if read_header(
-        stream, trailers, <const char *>name, name_size, <const char *>value, value_size
-    ) != 0:
+    if stream.deaf or (session.settings.role == SERVER and frame.headers.cat != NGHTTP2_HCAT_REQUEST):
+        result = count_header(stream, name_size, value_size)  # gRPC's requests have no trailers
+    else:
+        result = read_header(
+            stream, stream.answered, <const char *>name, name_size, <const char *>value, value_size
+        )
+    if result != 0:
         _give_up(session, NGHTTP2_ENHANCE_YOUR_CALM, b"a header block far beyond the limit")
         return NGHTTP2_ERR_CALLBACK_FAILURE
     return 0
+
+
+cdef int _on_invalid_header(
+    nghttp2_session *http2, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
+    const uint8_t *value, size_t value_size, uint8_t flags, void *user_data,
+) noexcept nogil:
+    """HTTP does not allow a character of it: the stream is reset, but for the sake of a status' message."""
+    cdef SessionState *session = <SessionState *>user_data
+    if session.settings.role == CLIENT and name_size == 12 and memcmp(name, b"grpc-message", 12) == 0:
+        return _on_header(http2, frame, name, name_size, value, value_size, flags, user_data)
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
 
 
 cdef int _on_frame(nghttp2_session *http2, const nghttp2_frame *frame, void *user_data) noexcept nogil:
@@ -420,7 +470,7 @@ cdef int _on_frame(nghttp2_session *http2, const nghttp2_frame *frame, void *use
             return _on_headers(session, stream, frame.headers.cat, end)
         if end:
             _on_end_of_data(session, stream)
-        elif frame.hd.length == 0:
+        elif frame.hd.length <= frame.data.padlen:
             return _glitch(session)
         return 0
     if kind == NGHTTP2_PING:
@@ -457,8 +507,11 @@ cdef int _on_headers(SessionState *session, StreamState *stream, int category, b
     if 100 <= stream.http_status < 200 and not stream.answered:
         # An interim response; what it said is not the answer's.
         stream.http_status = 0
-        stream.metadata.size = 0
-        return 0
+        stream.grpc_status = -1
+        stream.encoding = IDENTITY
+        stream.content_type_ok = False
+        stream.metadata.size = stream.message.size = 0
+        return _glitch(session)
     if stream.broken != 0:
         stream_fail(stream, stream.broken, stream.broken_text, False)
         return 0
@@ -471,6 +524,9 @@ cdef int _on_headers(SessionState *session, StreamState *stream, int category, b
             _end_by_http(stream)
             _reset_locally(stream)
             return 0
+        # They belong into the trailers.
+        stream.grpc_status = -1
+        stream.message.size = 0
         event_push(session, RESPONSE, stream)
         return 0
     if not stream.answered:
@@ -570,8 +626,12 @@ cdef int _on_data(
 cdef int _on_ping(SessionState *session, const nghttp2_frame *frame) noexcept nogil:
     cdef uint64_t number
     cdef int64_t now
+    cdef int64_t last = session.last_ping_ns
     cdef Event *event
     if frame.hd.flags & NGHTTP2_FLAG_ACK:
+        if session.pings_unanswered == 0:
+            return _glitch(session)
+        session.pings_unanswered -= 1
         memcpy(&number, frame.ping.opaque_data, 8)
         if number == DRAIN_PING:
             return _say_goaway(session) if session.drain == NOTICE_SENT else 0
@@ -579,24 +639,29 @@ cdef int _on_ping(SessionState *session, const nghttp2_frame *frame) noexcept no
         if event is not NULL:
             event.number = <int64_t>number
         return 0
-    if session.settings.role == SERVER and session.settings.max_ping_strikes >= 0:
-        now = monotonic_ns()
-        if session.last_ping_ns != 0 and now - session.last_ping_ns < session.settings.min_ping_interval_ns:
-            session.ping_strikes += 1
-            if session.ping_strikes > session.settings.max_ping_strikes:
-                return _give_up(session, NGHTTP2_ENHANCE_YOUR_CALM, b"too_many_pings")
-        session.last_ping_ns = now
+    now = session.last_ping_ns = monotonic_ns()
+    if last == 0:
+        # Something was sent to it since the one before: it measures the way, as often as it likes.
+        return 0
+    if (
+        session.settings.role == SERVER and session.settings.max_ping_strikes >= 0
+        and now - last < session.settings.min_ping_interval_ns
+    ):
+        session.ping_strikes += 1
+        if session.ping_strikes > session.settings.max_ping_strikes:
+            return _give_up(session, NGHTTP2_ENHANCE_YOUR_CALM, b"too_many_pings")
     return _glitch(session)
 
 
 cdef int _on_goaway(SessionState *session, const nghttp2_frame *frame) noexcept nogil:
     cdef Event *event
     if session.settings.role == SERVER:
-        return 0
+        return _glitch(session)
+    session.going_away = True
     event = event_push(session, GOAWAY, NULL)
     if event is NULL:
         return NGHTTP2_ERR_CALLBACK_FAILURE
-    event.code = <int>frame.goaway.error_code
+    event.code = frame.goaway.error_code
     event.number = frame.goaway.last_stream_id
     if frame.goaway.opaque_data_len != 0:
         event.owned = <char *>malloc(frame.goaway.opaque_data_len)
@@ -605,7 +670,15 @@ cdef int _on_goaway(SessionState *session, const nghttp2_frame *frame) noexcept 
         memcpy(event.owned, frame.goaway.opaque_data, frame.goaway.opaque_data_len)
         event.data = event.owned
         event.size = frame.goaway.opaque_data_len
-    return 0
+    while session.first_waiting is not NULL:
+        _unsent(session.first_waiting)
+    return _glitch(session)
+
+
+cdef void _unsent(StreamState *stream) noexcept nogil:
+    stream.flags |= UNSENT | UNPROCESSED
+    stream_ended(stream, UNAVAILABLE, BY_CONNECTION, 0, NULL, 0)
+    stream_unlink(stream)
 
 
 cdef int _on_invalid_frame(
@@ -634,25 +707,42 @@ cdef int _on_frame_sent(nghttp2_session *http2, const nghttp2_frame *frame, void
         # A peer that makes us reset its streams costs as much as one that resets them itself.
         if frame.rst_stream.error_code != NGHTTP2_NO_ERROR and frame.rst_stream.error_code != NGHTTP2_CANCEL:
             _count_reset(session)
+    elif frame.hd.type == NGHTTP2_GOAWAY:
+        if frame.goaway.error_code != NGHTTP2_NO_ERROR:
+            session.over = True
+            if session.problem[0] == 0:
+                session.problem = b"the peer broke HTTP/2"
+        elif session.drain == NOTICE_SENT:
+            # Not earlier: nghttp2 sends pings before all else, and this one's answer must follow the notice.
+            return NGHTTP2_ERR_CALLBACK_FAILURE if session_ping(session, DRAIN_PING) != 0 else 0
     return 0
 
 
 cdef int _on_frame_not_sent(
     nghttp2_session *http2, const nghttp2_frame *frame, int error, void *user_data
 ) noexcept nogil:
-    """Client: a request that could not be sent, because of a GOAWAY or since it was reset while it waited."""
+    """Headers that are too large; a client's request after a GOAWAY, or that was reset before it was sent."""
     cdef SessionState *session = <SessionState *>user_data
     cdef StreamState *stream
-    if session.settings.role != CLIENT or frame.hd.type != NGHTTP2_HEADERS:
+    if frame.hd.type != NGHTTP2_HEADERS:
+        return 0
+    if session.settings.role == SERVER:
+        stream = <StreamState *>nghttp2_session_get_stream_user_data(http2, frame.hd.stream_id)
+        if stream is not NULL and error == NGHTTP2_ERR_FRAME_SIZE_ERROR:
+            stream_reset(stream, NGHTTP2_INTERNAL_ERROR)
         return 0
     stream = session.streams
     while stream is not NULL and stream.id != frame.hd.stream_id:
         stream = stream.next
     if stream is not NULL:
         nghttp2_session_set_stream_user_data(http2, stream.id, NULL)
-        stream.flags |= UNSENT | UNPROCESSED
-        stream_ended(stream, UNAVAILABLE, BY_CONNECTION, error, NULL, 0)
-        stream_unlink(stream)
+        if error == NGHTTP2_ERR_FRAME_SIZE_ERROR:
+            stream_ended(
+                stream, RESOURCE_EXHAUSTED, BY_PROTOCOL, 0, TOO_LARGE_TO_SEND, strlen(TOO_LARGE_TO_SEND)
+            )
+            stream_unlink(stream)
+        else:
+            _unsent(stream)
     return 0
 
 
@@ -694,8 +784,10 @@ cdef int _make_callbacks() except -1:
         raise MemoryError
     nghttp2_session_callbacks_set_send_callback(_callbacks, _on_send)
     nghttp2_session_callbacks_set_send_data_callback(_callbacks, send_chunks)
+    nghttp2_session_callbacks_set_on_begin_frame_callback(_callbacks, _on_begin_frame)
     nghttp2_session_callbacks_set_on_begin_headers_callback(_callbacks, _on_begin_headers)
     nghttp2_session_callbacks_set_on_header_callback(_callbacks, _on_header)
+    nghttp2_session_callbacks_set_on_invalid_header_callback(_callbacks, _on_invalid_header)
     nghttp2_session_callbacks_set_on_frame_recv_callback(_callbacks, _on_frame)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(_callbacks, _on_data)
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(_callbacks, _on_invalid_frame)

@@ -6,24 +6,26 @@ copies it (NGHTTP2_DATA_FLAG_NO_COPY). When nothing is queued, nghttp2 is told t
 message or the end.
 """
 
-from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
 from tai_grpc._ext.http2.buffers cimport (
     Buffer, Cursor, Field, buffer_append, buffer_append_field, buffer_free, buffer_reserve,
     cursor_on, read_field,
 )
-from tai_grpc._ext.http2.events cimport event_push, stream_new, stream_unlink
+from tai_grpc._ext.http2.events cimport event_push, stream_new, stream_unlink, waiting_append, waiting_remove
 from tai_grpc._ext.http2.fields cimport decimal_text, percent_append, timeout_text
 from tai_grpc._ext.http2.nghttp2 cimport *
+from tai_grpc._ext.http2.reading cimport stream_ended
 from tai_grpc._ext.http2.state cimport (
-    IDENTITY, LOW_WATER, SERVER, WRITABLE,
+    BY_PROTOCOL, IDENTITY, LOW_WATER, SERVER, WRITABLE,
     Chunk, SessionState, StreamState,
 )
 
 cdef enum:
     PREFIX = 5
+    RESOURCE_EXHAUSTED = 8
     # Fields of a header block beyond which their list does not fit on the stack.
     FEW_FIELDS = 32
 
@@ -108,8 +110,7 @@ cdef StreamState *write_request(
 ) noexcept nogil:
     cdef Fields fields
     cdef char[16] timeout
-    cdef nghttp2_data_provider provider
-    cdef int32_t stream_id
+    cdef int result
     cdef StreamState *stream
     if _fields_begin(&fields, 10, metadata) != 0:
         return NULL
@@ -133,21 +134,81 @@ cdef StreamState *write_request(
             NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX,
         )
     _add_all(&fields, metadata)
-    stream = stream_new(session, 0)
+    stream = stream_new(session, session.next_stream_id)
     if stream is not NULL:
-        provider.source.ptr = stream
-        provider.read_callback = read_chunks
-        stream_id = nghttp2_submit_request(
-            session.http2, NULL, fields.list, fields.count, &provider, stream
-        )
-        if stream_id < 0:
+        stream.headers_sent = True
+        if session.first_waiting is NULL and _has_room(session):
+            result = _submit(stream, &fields)
+        else:
+            result = _wait(stream, &fields)
+        if result == 0:
+            session.next_stream_id = stream.id + 2 if stream.id < INT32_MAX - 1 else 0
+        else:
             stream_unlink(stream)
             stream = NULL
-        else:
-            stream.id = stream_id
-            stream.headers_sent = True
     _fields_end(&fields)
     return stream
+
+
+cdef inline bint _has_room(SessionState *session) noexcept nogil:
+    return session.sent_streams < <int64_t>nghttp2_session_get_remote_settings(
+        session.http2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
+    )
+
+
+cdef int _submit(StreamState *stream, const Fields *fields) noexcept nogil:
+    """Hand a request to nghttp2. -1: no memory."""
+    cdef nghttp2_session *http2 = stream.session.http2
+    cdef nghttp2_data_provider provider
+    provider.source.ptr = stream
+    provider.read_callback = read_chunks
+    stream.session.sent_streams += 1
+    if nghttp2_session_set_next_stream_id(http2, stream.id) != 0:
+        return -1
+    if nghttp2_submit_request(http2, NULL, fields.list, fields.count, &provider, stream) != stream.id:
+        return -1
+    return 0
+
+
+cdef int _wait(StreamState *stream, const Fields *fields) noexcept nogil:
+    """Keep a request until the peer allows one more: nghttp2 would keep those that are given up, too."""
+    cdef const nghttp2_nv *field
+    cdef size_t i
+    waiting_append(stream)
+    for i in range(fields.count):
+        field = &fields.list[i]
+        if buffer_append_field(
+            &stream.fields, <const char *>field.name, field.namelen, <const char *>field.value, field.valuelen
+        ) != 0:
+            return -1
+    return 0
+
+
+cdef bint write_waiting(SessionState *session) noexcept nogil:
+    cdef Fields fields
+    cdef StreamState *stream
+    cdef bint some = False
+    cdef int result
+    cdef size_t i
+    while session.first_waiting is not NULL and _has_room(session):
+        stream = session.first_waiting
+        waiting_remove(stream)
+        some = True
+        result = _fields_begin(&fields, 0, &stream.fields)
+        if result == 0:
+            _add_all(&fields, &stream.fields)
+            for i in range(fields.count):
+                if fields.list[i].namelen == 12 and memcmp(fields.list[i].name, b"grpc-timeout", 12) == 0:
+                    fields.list[i].flags = NGHTTP2_NV_FLAG_NO_INDEX
+            result = _submit(stream, &fields)
+            _fields_end(&fields)
+        else:
+            session.sent_streams += 1
+        buffer_free(&stream.fields)
+        if result != 0:
+            stream_ended(stream, RESOURCE_EXHAUSTED, BY_PROTOCOL, 0, b"out of memory", 13)
+            stream_unlink(stream)
+    return some
 
 
 cdef int write_headers(StreamState *stream, const Buffer *metadata, int encoding) noexcept nogil:
@@ -156,10 +217,11 @@ cdef int write_headers(StreamState *stream, const Buffer *metadata, int encoding
     cdef int result
     if stream.headers_sent or stream.reset or stream.closed:
         return -1
-    if _fields_begin(&fields, 3, metadata) != 0:
+    if _fields_begin(&fields, 4, metadata) != 0:
         return -1
     _add_constant(&fields, b":status", 7, b"200", 3)
     _add_constant(&fields, b"content-type", 12, b"application/grpc", 16)
+    _add_constant(&fields, b"grpc-accept-encoding", 20, ACCEPTED, ACCEPTED_SIZE)
     if encoding != IDENTITY:
         _add_constant(&fields, b"grpc-encoding", 13, NAMES[encoding], strlen(NAMES[encoding]))
     _add_all(&fields, metadata)
@@ -178,7 +240,7 @@ cdef int write_status(
 ) noexcept nogil:
     cdef char[20] code
     cdef Buffer encoded
-    cdef Buffer *fields = &stream.status_fields
+    cdef Buffer *fields = &stream.fields
     cdef int result
     if stream.finished or stream.reset or stream.closed:
         return -1
@@ -205,11 +267,11 @@ cdef int _write_trailers_only(StreamState *stream, int http_status) noexcept nog
     cdef Fields fields
     cdef char[20] status
     cdef int result
-    if _fields_begin(&fields, 3, &stream.status_fields) != 0:
+    if _fields_begin(&fields, 3, &stream.fields) != 0:
         return -1
     _add(&fields, b":status", 7, status, decimal_text(http_status, status), NGHTTP2_NV_FLAG_NO_COPY_NAME)
     _add_constant(&fields, b"content-type", 12, b"application/grpc", 16)
-    _add_all(&fields, &stream.status_fields)
+    _add_all(&fields, &stream.fields)
     result = nghttp2_submit_response(stream.session.http2, stream.id, fields.list, fields.count, NULL)
     _fields_end(&fields)
     stream.headers_sent = True
@@ -223,10 +285,10 @@ cdef int write_refusal(StreamState *stream, int http_status, int status, const c
     stream.finished = True
     stream.deaf = True
     if (
-        buffer_append_field(&stream.status_fields, b"grpc-status", 11, code, decimal_text(status, code)) != 0
-        or buffer_append_field(&stream.status_fields, b"grpc-message", 12, text, strlen(text)) != 0
+        buffer_append_field(&stream.fields, b"grpc-status", 11, code, decimal_text(status, code)) != 0
+        or buffer_append_field(&stream.fields, b"grpc-message", 12, text, strlen(text)) != 0
         or buffer_append_field(
-            &stream.status_fields, b"grpc-accept-encoding", 20, ACCEPTED, ACCEPTED_SIZE
+            &stream.fields, b"grpc-accept-encoding", 20, ACCEPTED, ACCEPTED_SIZE
         ) != 0
     ):
         return -1
@@ -285,7 +347,7 @@ cdef ssize_t read_chunks(
     """nghttp2 asks how much of a DATA frame there is, and whether it is the last."""
     cdef StreamState *stream = <StreamState *>source.ptr
     cdef size_t size = min(length, <size_t>stream.queued)
-    if size == 0 and not stream.finished:
+    if (size == 0 and not stream.finished) or stream.session.over:
         stream.idle = True
         return NGHTTP2_ERR_DEFERRED
     flags[0] |= NGHTTP2_DATA_FLAG_NO_COPY
@@ -301,9 +363,9 @@ cdef ssize_t read_chunks(
 cdef int _submit_trailers(nghttp2_session *http2, StreamState *stream) noexcept nogil:
     cdef Fields fields
     cdef int result
-    if _fields_begin(&fields, 0, &stream.status_fields) != 0:
+    if _fields_begin(&fields, 0, &stream.fields) != 0:
         return -1
-    _add_all(&fields, &stream.status_fields)
+    _add_all(&fields, &stream.fields)
     result = nghttp2_submit_trailer(http2, stream.id, fields.list, fields.count)
     _fields_end(&fields)
     return result

@@ -3,6 +3,7 @@
 
 import random
 
+cimport cython
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from libc.math cimport pow
 
@@ -124,7 +125,6 @@ cdef class Backoff:
             time.sleep(wait)
 
     Only the backoff of `config` counts here, neither its codes nor `max_retries`. For one user at a time.
-    `retries` is how many waits there were since the start or the last `reset`.
 
     Raises:
         ConfigError: naming the argument and what it accepts.
@@ -139,12 +139,23 @@ cdef class Backoff:
         return self
 
     def __next__(self):
-        cdef double wait = _drawn(&self.state, self.retries + 1, self.previous, self.uniform)
-        self.retries += 1
-        self.previous = wait
+        cdef double wait
+        with cython.critical_section(self):
+            wait = _drawn(&self.state, self.made + 1, self.previous, self.uniform)
+            self.made += 1
+            self.previous = wait
         return wait
+
+    @property
+    def retries(self):
+        """How many waits there were since the start or the last `reset`."""
+        cdef int64_t made
+        with cython.critical_section(self):
+            made = self.made
+        return made
 
     def reset(self):
         """Begin anew, with the shortest wait: after a success."""
-        self.previous = 0.0
-        self.retries = 0
+        with cython.critical_section(self):
+            self.previous = 0.0
+            self.made = 0

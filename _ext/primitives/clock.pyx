@@ -3,7 +3,7 @@
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from tai_grpc._ext.primitives.atomics cimport add, load, store
+from tai_grpc._ext.primitives.atomics cimport add, cas, load, store
 
 from tai_grpc.config import MAX_SECONDS, check_float
 
@@ -28,9 +28,9 @@ cdef class FrozenClock:
     """
 
     def __enter__(self):
-        if load(&_frozen_ns) != 0:
+        cdef int64_t running = 0
+        if not cas(&_frozen_ns, &running, monotonic_ns()):
             raise RuntimeError("the clock is frozen already")
-        store(&_frozen_ns, monotonic_ns())
         return self
 
     def __exit__(self, *error):

@@ -67,13 +67,13 @@ cdef class Ground:
         while True:
             count = places(self.state) if load_seq(&self.state.chunks) != 0 else 0
             for _ in range(count):
-                place = self.next_place % count
-                self.next_place = place + 1
+                place = load(&self.next_place) % count
+                store(&self.next_place, place + 1)
                 endpoint = endpoint_at(self.state, place)
                 status = 0
                 if in_flight(endpoint) == 0 and cas_seq(&endpoint.status, &status, RESERVED):
                     return place
-            self.next_place = count
+            store(&self.next_place, count)
             self.grow()
 
 

@@ -58,32 +58,42 @@ cdef void readmit(BalancerState *balancer, EndpointState *endpoint) noexcept nog
         _replay(balancer, endpoint)
 
 
+cdef inline int64_t _judged(EndpointState *endpoint) noexcept nogil:
+    """How many of its calls are judged."""
+    return load(&endpoint.judged)
+
+
+cdef inline double _success_rate(EndpointState *endpoint) noexcept nogil:
+    return <double>load(&endpoint.judged_well) / <double>max(_judged(endpoint), <int64_t>1)
+
+
 cdef void _by_success_rate(BalancerState *balancer, int64_t now_ns) noexcept nogil:
     cdef int64_t place
     cdef int64_t hosts = 0
     cdef double total = 0.0
     cdef double squares = 0.0
-    cdef double mean, threshold
+    cdef double apart, mean, threshold
     cdef EndpointState *endpoint
     for place in range(places(balancer)):
         endpoint = endpoint_at(balancer, place)
-        if takes_part(endpoint, DRAINING | EJECTED) and endpoint.judged >= balancer.success_rate_volume:
+        if takes_part(endpoint, DRAINING | EJECTED) and _judged(endpoint) >= balancer.success_rate_volume:
             hosts += 1
-            total += endpoint.success_rate
+            total += _success_rate(endpoint)
     if hosts < balancer.success_rate_hosts:
         return
     mean = total / hosts
     for place in range(places(balancer)):
         endpoint = endpoint_at(balancer, place)
-        if takes_part(endpoint, DRAINING | EJECTED) and endpoint.judged >= balancer.success_rate_volume:
-            squares += (endpoint.success_rate - mean) * (endpoint.success_rate - mean)
+        if takes_part(endpoint, DRAINING | EJECTED) and _judged(endpoint) >= balancer.success_rate_volume:
+            apart = _success_rate(endpoint) - mean
+            squares += apart * apart
     threshold = mean - balancer.stdev_factor * sqrt(squares / hosts)
     for place in range(places(balancer)):
         endpoint = endpoint_at(balancer, place)
         if (
             takes_part(endpoint, DRAINING | EJECTED)
-            and endpoint.judged >= balancer.success_rate_volume
-            and endpoint.success_rate < threshold
+            and _judged(endpoint) >= balancer.success_rate_volume
+            and _success_rate(endpoint) < threshold
             and not _eject(balancer, endpoint, now_ns)
         ):
             return
@@ -96,7 +106,7 @@ cdef void _by_failure_percentage(BalancerState *balancer, int64_t now_ns) noexce
     for place in range(places(balancer)):
         endpoint = endpoint_at(balancer, place)
         # Those that the success rate has just ejected count as hosts.
-        if takes_part(endpoint, DRAINING) and endpoint.judged >= balancer.failure_percentage_volume:
+        if takes_part(endpoint, DRAINING) and _judged(endpoint) >= balancer.failure_percentage_volume:
             hosts += 1
     if hosts < balancer.failure_percentage_hosts:
         return
@@ -104,8 +114,8 @@ cdef void _by_failure_percentage(BalancerState *balancer, int64_t now_ns) noexce
         endpoint = endpoint_at(balancer, place)
         if (
             takes_part(endpoint, DRAINING | EJECTED)
-            and endpoint.judged >= balancer.failure_percentage_volume
-            and 1.0 - endpoint.success_rate > balancer.failure_threshold
+            and _judged(endpoint) >= balancer.failure_percentage_volume
+            and 1.0 - _success_rate(endpoint) > balancer.failure_threshold
             and not _eject(balancer, endpoint, now_ns)
         ):
             return
@@ -121,8 +131,8 @@ cdef void sweep(BalancerState *balancer, int64_t now_ns) noexcept nogil:
     for place in range(places(balancer)):
         endpoint = endpoint_at(balancer, place)
         successes = exchange(&endpoint.successes, 0)
-        endpoint.judged = successes + exchange(&endpoint.errors, 0)
-        endpoint.success_rate = <double>successes / <double>max(endpoint.judged, <int64_t>1)
+        store(&endpoint.judged, successes + exchange(&endpoint.errors, 0))
+        store(&endpoint.judged_well, successes)
     if balancer.success_rate_hosts != 0:
         _by_success_rate(balancer, now_ns)
     if balancer.failure_percentage_hosts != 0:

@@ -223,21 +223,26 @@ cdef inline bint _cheaper(EndpointState *one, EndpointState *other) noexcept nog
 
     Costs decay alike as time goes by, so only the time between the two samples matters, not what time it is.
     """
-    cdef int64_t one_in_flight = in_flight(one)
-    cdef int64_t other_in_flight = in_flight(other)
-    cdef double one_cost = _to_double(load(&one.cost))
-    cdef double other_cost = _to_double(load(&other.cost))
-    cdef double apart
-    if one_cost == 0.0 or other_cost == 0.0:
+    cdef int64_t one_calls = in_flight(one) + 1
+    cdef int64_t other_calls = in_flight(other) + 1
+    cdef int64_t one_weight = load(&one.weight)
+    cdef int64_t other_weight = load(&other.weight)
+    cdef int64_t one_bits = load(&one.cost)
+    cdef int64_t other_bits = load(&other.cost)
+    cdef bint one_is_new, other_is_new
+    cdef double one_cost, other_cost, apart
+    if one_bits == 0 or other_bits == 0:
         # Without a sample: to be tried while it is idle, and else only if the other is that as well.
-        if (one_cost == 0.0 and one_in_flight == 0) != (other_cost == 0.0 and other_in_flight == 0):
-            return one_cost == 0.0 and one_in_flight == 0
-        if (one_cost == 0.0) != (other_cost == 0.0):
-            return one_cost != 0.0
-        return _less_loaded(one, other)
+        one_is_new = one_bits == 0 and one_calls == 1
+        other_is_new = other_bits == 0 and other_calls == 1
+        if one_is_new != other_is_new:
+            return one_is_new
+        if (one_bits == 0) != (other_bits == 0):
+            return one_bits != 0
+        return one_calls * other_weight < other_calls * one_weight
     apart = <double>(load(&one.cost_ns) - load(&other.cost_ns)) / TAU_NS
-    one_cost *= <double>(one_in_flight + 1) * <double>load(&other.weight)
-    other_cost *= <double>(other_in_flight + 1) * <double>load(&one.weight)
+    one_cost = _to_double(one_bits) * (<double>one_calls * <double>other_weight)
+    other_cost = _to_double(other_bits) * (<double>other_calls * <double>one_weight)
     return one_cost * exp(apart) < other_cost if apart <= 0.0 else one_cost < other_cost * exp(-apart)
 
 

@@ -19,4 +19,4 @@ def test_next_wait(per_call: Callable[..., None]) -> None:
 
 def test_wait(per_call: Callable[..., None]) -> None:
     config = RetryConfig(jitter=Jitter.FULL)
-    per_call("backoff(config, 3, 0.0)", "noop.three(config, 3, 0.0)", backoff=backoff, config=config)
+    per_call("backoff(config, 3, 0.0)", "noop.three(None, 3, 0.0)", backoff=backoff, config=config)

@@ -17,15 +17,17 @@ import asyncio
 import functools
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from aio.certificates import Certificates
 from aio.implementations import IMPLEMENTATIONS
 from aio.link import Link
+from interop.generated import Generated, generated
 
 # A test that waits longer waits for something that will not come; the slowest takes about two seconds.
 LIMIT = 30.0
@@ -54,6 +56,18 @@ async def link(rpc: Any) -> AsyncIterator[Link]:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Certificates of an authority made for this run."""
     return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def protos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Generated]:
+    """Messages, stubs and servicers that protoc generated."""
+    with generated(tmp_path_factory.mktemp("generated")) as made:
+        yield made
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on asyncio's own loop and on the one that servers use."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -103,6 +103,7 @@ async def test_abort_with_status(link: Link) -> None:
 
 async def test_abort_raises_abort_error_and_once_only(link: Link) -> None:
     raised: list[BaseException] = []
+    ended = asyncio.Event()
 
     async def refuse(request: bytes, context: Any) -> bytes:
         try:
@@ -113,10 +114,12 @@ async def test_abort_raises_abort_error_and_once_only(link: Link) -> None:
             await context.abort(StatusCode.INTERNAL, "second")
         except Exception as error:
             raised.append(error)
+        ended.set()
         raise raised[0]
 
     error = await outcome(link, {"Refuse": unary(refuse)})
     assert (error.code(), error.details()) == (StatusCode.ABORTED, "first")
+    await ended.wait()
     assert [type(error) for error in raised] == [link.rpc.AbortError, link.rpc.UsageError]
     assert issubclass(link.rpc.AbortError, link.rpc.BaseError)
 
@@ -154,6 +157,7 @@ async def test_the_status_of_an_abort_does_not_wait_for_the_handler(link: Link) 
 
 async def test_abort_in_the_middle_of_a_stream(link: Link) -> None:
     after: list[BaseException] = []
+    ended = asyncio.Event()
 
     async def refuse(request: bytes, context: Any) -> AsyncIterator[bytes]:
         yield b"1"
@@ -164,11 +168,13 @@ async def test_abort_in_the_middle_of_a_stream(link: Link) -> None:
                 await context.write(b"2")
             except Exception as error:
                 after.append(error)
+            ended.set()
             raise
 
     channel = await link.open({"Refuse": split(refuse)})
     messages, error = await broken(channel.unary_stream(path("Refuse"))(b""))
     assert (messages, error.code(), error.details()) == ([b"1"], StatusCode.ABORTED, "half way")
+    await ended.wait()
     assert [type(error) for error in after] == [link.rpc.AbortError]
 
 

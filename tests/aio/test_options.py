@@ -7,6 +7,7 @@ import pytest
 from grpc import StatusCode
 
 from aio.link import BASIC, Link, Options, Stuck, broken, failure, path, read_all, split, unary
+from interop.relay import Relay
 
 MIB = 1024 * 1024
 
@@ -233,3 +234,39 @@ async def test_servers_may_share_a_port_when_they_say_so(link: Link) -> None:
     for server in (first, second):
         await server.start()
         await server.stop(None)
+
+
+async def test_keepalive_finds_a_peer_that_is_gone(link: Link) -> None:
+    """A connection that carries nothing any more, and says nothing of it, is given up."""
+    stuck = Stuck()
+    _, target = await link.serve(stuck.handlers())
+    async with Relay(int(target.rpartition(":")[2])) as relay:
+        # grpc.aio pings every second at most, and waits for the longer of the two timeouts.
+        options = (
+            ("grpc.keepalive_time_ms", 50),
+            ("grpc.keepalive_timeout_ms", 50),
+            ("grpc.http2.ping_timeout_ms", 50),
+        )
+        channel = link.channel(f"127.0.0.1:{relay.port}", options=options)
+        call = channel.unary_unary(path("Unary"))(b"")
+        await stuck.begun.wait()
+        relay.silence()
+        error = await failure(call)
+        assert error.code() is StatusCode.UNAVAILABLE
+        await channel.close()
+
+
+async def test_too_many_pings_are_answered_with_a_goaway(link: Link) -> None:
+    """The server's patience: a client that pings without end loses its connection, and what runs on it."""
+    options = (
+        ("grpc.keepalive_time_ms", 10),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    stuck = Stuck()
+    _, target = await link.serve(stuck.handlers())
+    channel = link.channel(target, options=options)
+    error = await failure(channel.unary_unary(path("Unary"))(b""))
+    assert error.code() is StatusCode.UNAVAILABLE
+    assert "too_many_pings" in error.details().lower().replace(" ", "_")

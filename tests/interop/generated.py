@@ -34,5 +34,5 @@ def generated(folder: Path) -> Iterator[Generated]:
         yield Generated(empty, messages, services)
     finally:
         sys.path.remove(str(folder))
-        for name in NAMES:
-            del sys.modules[name]
+        for name in ("protos", *NAMES):
+            sys.modules.pop(name, None)  # another folder of tests may have them, and be done already

@@ -17,6 +17,11 @@ class Relay:
         self._target = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._silent = False
+
+    def silence(self) -> None:
+        """From now on swallow what comes, and keep the connections open."""
+        self._silent = True
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -54,6 +59,8 @@ class Relay:
                     self.up += len(data)
                 else:
                     self.down += len(data)
+                if self._silent:
+                    continue
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:

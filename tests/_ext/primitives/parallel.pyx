@@ -75,11 +75,11 @@ def count(Counter counter, LatencyHistogram histogram, int64_t times):
             histogram_record(histogram.state_, histogram.counts_, i, 1)
 
 
-def spend(RetryBudget budget, int64_t failures, int64_t successes):
+def spend(RetryBudget budget, int64_t times):
+    """`times` failures, each followed by a success."""
     with nogil:
-        for _ in range(failures):
+        for _ in range(times):
             budget_failure(budget.state_)
-        for _ in range(successes):
             budget_success(budget.state_)
 
 

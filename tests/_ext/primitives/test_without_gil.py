@@ -1,4 +1,4 @@
-"""Every operation is there for code without the GIL, and does what the Python method does: without_gil.pyx."""
+"""Every operation is there for code without the GIL, and does what the Python one does: without_gil.pyx."""
 
 from collections.abc import Callable
 from dataclasses import replace

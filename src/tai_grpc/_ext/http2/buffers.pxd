@@ -23,6 +23,7 @@ cdef struct Field:
 
 
 cdef int buffer_reserve(Buffer *buffer, size_t more) noexcept nogil  # -1: no memory
+cdef int buffer_resize(Buffer *buffer, size_t capacity) noexcept nogil  # -1: no memory
 cdef int buffer_append(Buffer *buffer, const char *data, size_t size) noexcept nogil  # -1: no memory
 cdef int buffer_append_field(
     Buffer *buffer, const char *name, size_t name_size, const char *value, size_t value_size

@@ -8,6 +8,8 @@ from tai_grpc._ext.http2.state cimport Event, SessionState, StreamState
 cdef Event *event_push(SessionState *session, int kind, StreamState *stream) noexcept nogil
 # The next one, which lasts until the next call; retires the one before.
 cdef Event *event_next(SessionState *session) noexcept nogil
+# Copy what those that wait point to of the input, which then may go.
+cdef int events_keep(SessionState *session) noexcept nogil  # -1: no memory
 cdef void events_free(SessionState *session) noexcept nogil
 
 # A stream in the session's list, with one reference, the session's. NULL: no memory.
@@ -15,5 +17,8 @@ cdef StreamState *stream_new(SessionState *session, int32_t stream_id) noexcept 
 cdef void stream_hold(StreamState *stream) noexcept nogil
 cdef void stream_let_go(StreamState *stream) noexcept nogil
 cdef void chunks_free(StreamState *stream) noexcept nogil
-# Take it out of the session's list: nghttp2 knows it no longer.
+# Take it out of the session's lists: nghttp2 knows it no longer.
 cdef void stream_unlink(StreamState *stream) noexcept nogil
+# Client: the queue of requests that wait.
+cdef void waiting_append(StreamState *stream) noexcept nogil
+cdef void waiting_remove(StreamState *stream) noexcept nogil

@@ -29,7 +29,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
         NGHTTP2_INADEQUATE_SECURITY, NGHTTP2_HTTP_1_1_REQUIRED
 
         NGHTTP2_ERR_WOULDBLOCK, NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_CALLBACK_FAILURE
-        NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE
+        NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_ERR_FRAME_SIZE_ERROR
 
     ctypedef struct nghttp2_nv:
         uint8_t *name
@@ -109,10 +109,18 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     ctypedef int (*nghttp2_on_stream_close_callback)(
         nghttp2_session *, int32_t, uint32_t, void *
     ) noexcept nogil
+    ctypedef int (*nghttp2_on_begin_frame_callback)(
+        nghttp2_session *, const nghttp2_frame_hd *, void *
+    ) noexcept nogil
     ctypedef int (*nghttp2_on_begin_headers_callback)(
         nghttp2_session *, const nghttp2_frame *, void *
     ) noexcept nogil
     ctypedef int (*nghttp2_on_header_callback)(
+        nghttp2_session *, const nghttp2_frame *, const uint8_t *, size_t, const uint8_t *, size_t, uint8_t,
+        void *
+    ) noexcept nogil
+
+    ctypedef int (*nghttp2_on_invalid_header_callback)(
         nghttp2_session *, const nghttp2_frame *, const uint8_t *, size_t, const uint8_t *, size_t, uint8_t,
         void *
     ) noexcept nogil
@@ -134,10 +142,15 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
         nghttp2_session_callbacks *, nghttp2_on_frame_not_send_callback)
     void nghttp2_session_callbacks_set_on_stream_close_callback(
         nghttp2_session_callbacks *, nghttp2_on_stream_close_callback)
+    void nghttp2_session_callbacks_set_on_begin_frame_callback(
+        nghttp2_session_callbacks *, nghttp2_on_begin_frame_callback)
     void nghttp2_session_callbacks_set_on_begin_headers_callback(
         nghttp2_session_callbacks *, nghttp2_on_begin_headers_callback)
     void nghttp2_session_callbacks_set_on_header_callback(
         nghttp2_session_callbacks *, nghttp2_on_header_callback)
+
+    void nghttp2_session_callbacks_set_on_invalid_header_callback(
+        nghttp2_session_callbacks *, nghttp2_on_invalid_header_callback)
 
     int nghttp2_option_new(nghttp2_option **)
     void nghttp2_option_del(nghttp2_option *)
@@ -167,6 +180,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     int nghttp2_session_set_local_window_size(nghttp2_session *, uint8_t, int32_t, int32_t)
     uint32_t nghttp2_session_get_remote_settings(nghttp2_session *, int)
     int32_t nghttp2_session_get_last_proc_stream_id(nghttp2_session *)
+    int nghttp2_session_set_next_stream_id(nghttp2_session *, int32_t)
 
     int nghttp2_submit_shutdown_notice(nghttp2_session *)
     int32_t nghttp2_submit_request(

@@ -2,6 +2,8 @@
 
 from tai_grpc._ext.http2.state cimport StreamState
 
+# Count a field whatever becomes of it. -1: the block is far beyond the limits, give the connection up.
+cdef int count_header(StreamState *stream, size_t name_size, size_t value_size) noexcept nogil
 # A field of the header block that is arriving. -1: it is far beyond the limits, give the connection up.
 cdef int read_header(
     StreamState *stream, bint trailers,

@@ -1,10 +1,11 @@
 """The session for Python: see sansio.pyx. Compiled code takes the functions of session.pxd instead."""
 
 from tai_grpc._ext.http2.buffers cimport Buffer
-from tai_grpc._ext.http2.state cimport Event, SessionState, StreamState
+from tai_grpc._ext.http2.state cimport Event, SessionSettings, SessionState, StreamState
 
 cdef class Session:
     cdef SessionState *session
+    cdef SessionSettings settings
     cdef Buffer output
     cdef bytes received
     cdef bint auto_read

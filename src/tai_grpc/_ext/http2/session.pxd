@@ -26,6 +26,8 @@ cdef SessionSettings session_defaults(int role) noexcept nogil
 # -1: the connection is over; what `session_output` then gives (a GOAWAY) is its last word.
 cdef int session_receive(SessionState *session, const char *data, size_t size) noexcept nogil
 cdef Event *session_next_event(SessionState *session) noexcept nogil
+# Copy what events that have not been taken point to in `data`, which may go then. -1: no memory.
+cdef int session_keep_events(SessionState *session) noexcept nogil
 # Append what is to be sent, about `at_most` bytes, to `buffer`. -1: the connection is over. 1: there is more.
 cdef int session_output(SessionState *session, Buffer *buffer, size_t at_most) noexcept nogil
 # False once both sides have said their last.
@@ -61,9 +63,10 @@ cdef int stream_send_message(
     StreamState *stream, const char *data, size_t size, bint compressed
 ) noexcept nogil
 cdef int stream_half_close(StreamState *stream) noexcept nogil  # client
-# Server: the status, `message` in UTF-8, trailing metadata (fields, or NULL), after what is queued.
+# Server: the status, `message` in UTF-8, trailing metadata (fields, or NULL), after what is queued. Nothing is
+# told of the stream any more but that it is CLOSED.
 cdef int stream_finish(
     StreamState *stream, int status, const char *message, size_t message_size, const Buffer *trailers
 ) noexcept nogil
-# Give it up with an HTTP/2 error code. Client: no ENDED follows.
+# Give it up with an HTTP/2 error code. Nothing is told of it any more, but to a server that it is CLOSED.
 cdef void stream_reset(StreamState *stream, uint32_t error_code) noexcept nogil

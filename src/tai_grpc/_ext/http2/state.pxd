@@ -86,6 +86,10 @@ cdef struct StreamState:
     void *owner  # the shell's own
     StreamState *previous
     StreamState *next
+    # Client: neighbours in the queue of requests that wait until the peer allows one more.
+    StreamState *before
+    StreamState *after
+    bint waiting
     int32_t id
     int32_t references
     uint32_t flags
@@ -114,6 +118,7 @@ cdef struct StreamState:
     int64_t unread  # messages that the shell has been told of and not taken yet
     int64_t withheld  # bytes of the window not given back yet
     bint deaf  # what still comes is dropped
+    bint muted  # the shell is done with it: of what is queued only CLOSED is told
     bint half_closed  # by the peer
     bint ended  # an ENDED or CLOSED has been queued, or none is to be
     bint closed  # nghttp2 knows it no longer
@@ -125,18 +130,19 @@ cdef struct StreamState:
     bint on_wire  # client: its headers are in the output
     bint idle  # nghttp2 waits to be told that there is more
     bint finished  # no message follows
-    Buffer status_fields  # server: the trailers, to be sent once the chunks are
+    # Server: the trailers, to be sent once the chunks are. Client: the request's fields while it waits.
+    Buffer fields
     bint reset
     bint wants_writable
 
 
 cdef struct Event:
     int kind
-    int code
+    int64_t code
     int flag
     int why
     int64_t number
-    StreamState *stream
+    StreamState *stream  # as long as it lasts
     const char *data
     size_t size
     char *owned  # what is to be freed with it
@@ -147,7 +153,12 @@ cdef struct SessionState:
     SessionSettings settings
     StreamState *streams
     int64_t stream_count
+    int64_t sent_streams  # client: those of them that nghttp2 has
+    StreamState *first_waiting
+    StreamState *last_waiting
+    int32_t next_stream_id  # client: 0 once there is none any more
     StreamState *current  # whose header block is arriving
+    int continuations  # of it
     # Events from `first_event` to `end_event`; the first of them has been handed out when `handed_out`.
     Event *events
     size_t first_event
@@ -158,11 +169,14 @@ cdef struct SessionState:
     Buffer *output  # while `session_output` fills it
     size_t output_limit
     bint output_full
-    bint over
+    bint over  # nothing is taken from the peer any more
+    bint lost  # nothing is sent any more
+    bint going_away  # client: the peer has said GOAWAY
     bint settled  # the peer's first SETTINGS are here
     int drain  # a Drain
     BucketState resets
     BucketState glitches
     int64_t last_ping_ns
     int64_t ping_strikes
+    int64_t pings_unanswered  # ours
     const char *problem

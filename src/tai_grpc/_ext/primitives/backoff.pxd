@@ -31,4 +31,4 @@ cdef class Backoff:
     cdef BackoffState state
     cdef object uniform
     cdef double previous
-    cdef readonly int64_t retries
+    cdef int64_t made

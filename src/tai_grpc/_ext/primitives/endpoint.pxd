@@ -99,7 +99,7 @@ cdef struct EndpointState:
     int64_t successes
     int64_t errors
     int64_t judged
-    double success_rate
+    int64_t judged_well
     int64_t ejected_ns
     int64_t ejections
     int64_t reserved

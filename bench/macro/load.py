@@ -1,0 +1,57 @@
+"""Rows of servers under h2load, with ten connections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from bench.macro.h2load import calls_per_second
+from bench.macro.peers import GRPCIO, OURS, PYGRPC, SERVERS_UNDER_LOAD, TONIC
+from bench.macro.results import Row
+from bench.macro.run import Measure, Run
+from bench.peers.rpc.protocol import Figures
+
+CONNECTIONS: Final = 10
+STREAMS: Final = (1, 10, 100)
+JUDGED: Final = 10
+"""How many calls each connection has in flight where the targets are judged."""
+FIRST_CALLS: Final = 500
+WITH_TLS: Final = (OURS, GRPCIO, TONIC, "grpc-go")
+LEVEL: Final = 0.95
+"""What counts as level with another, given how a machine's figures vary."""
+
+
+def measure(run: Run, who: str, streams: int, *, tls: bool = False) -> Measure:
+    per_second = 0.0
+
+    def load(seconds: float) -> Figures:
+        nonlocal per_second
+        server = run.peers.server(SERVERS_UNDER_LOAD[who], tls=tls)
+        for _ in range(1 if per_second else 2):  # the first time only shows how many to make
+            calls = max(FIRST_CALLS, CONNECTIONS * streams, int(per_second * seconds))
+            per_second = calls_per_second(
+                server, calls=calls, connections=CONNECTIONS, streams=streams, tls=tls
+            )
+        return {"per_second": per_second}
+
+    return load
+
+
+def ten_connections(run: Run) -> Iterator[Row]:
+    for streams in STREAMS:
+        measures = {who: measure(run, who, streams) for who in SERVERS_UNDER_LOAD}
+        if streams == JUDGED:
+            measures |= {f"{who}, TLS": measure(run, who, streams, tls=True) for who in WITH_TLS}
+        what = f"unary calls of h2load: {CONNECTIONS} connections, {streams} in flight on each"
+        row = Row(
+            f"connections-10x{streams}",
+            what,
+            run.rounds(what, measures, "calls/s", "per_second", {}),
+            beside=GRPCIO,
+        )
+        if streams == JUDGED:
+            row.at_least(OURS, 120_000)
+            row.at_least(OURS, 30, GRPCIO)
+            row.at_least(OURS, 3, PYGRPC)
+            row.at_least(OURS, LEVEL, TONIC)
+        yield row
