@@ -3,8 +3,9 @@
 
 A response that is one message is deserialized when the status comes; those of a stream when they are read,
 and the server's window opens as they are. A stream's status can be asked for as soon as it is here; the call
-is done once the messages before it were read. A call with a stream of responses lives as long as someone holds
-it: dropped, it is given up. One with a single response lives until it is done, once its requests are there.
+is done once the messages before it were read. A call with a stream of responses lives as long as someone
+holds it: dropped, it is given up. One with a single response lives until it is done, once its requests are
+there.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE

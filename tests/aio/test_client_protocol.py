@@ -511,3 +511,45 @@ async def test_too_many_pings_double_the_interval(opened: Any) -> None:
         while channel.get_state() is not ChannelConnectivity.IDLE:
             await channel.wait_for_state_change(channel.get_state())
         assert channel._policy._subchannel._keepalive.interval == 20.0
+
+
+# --- The official negative cases that the tests above do not have ---------------------------------------
+
+
+def reset_after_header(peer: Peer, stream: int) -> None:
+    peer.headers(stream)
+    peer.reset(stream, 0)
+
+
+def reset_during_data(peer: Peer, stream: int) -> None:
+    peer.headers(stream)
+    peer.send(DATA, 0, stream, struct.pack(">BI", 0, 10) + b"half")
+    peer.reset(stream, 0)
+
+
+def reset_after_data(peer: Peer, stream: int) -> None:
+    peer.headers(stream)
+    peer.message(stream, b"whole")
+    peer.reset(stream, 0)
+
+
+@pytest.mark.parametrize("answer", [reset_after_header, reset_during_data, reset_after_data])
+async def test_a_reset_in_place_of_a_status_is_no_success(opened: Any, answer: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.start()
+        answer(peer, await peer.whole_request())
+        answer(peer, await peer.whole_request())
+        peer.answer(await peer.whole_request(), b"unharmed")
+        await peer.closed()
+
+    async with scripted(script) as scene:
+        channel = opened(scene.target)
+        assert (await error_of(channel.unary_unary(METHOD)(b""))).code() is StatusCode.INTERNAL
+        stream = channel.unary_stream(METHOD)(b"")
+        messages = []
+        with pytest.raises(aio.AioRpcError) as caught:
+            async for message in stream:
+                messages.append(message)  # noqa: PERF401 - what came before the error counts
+        assert caught.value.code() is StatusCode.INTERNAL
+        assert messages in ([], [b"whole"])
+        assert await channel.unary_unary(METHOD)(b"") == b"unharmed"
