@@ -1,9 +1,9 @@
 # cython: language_level=3
 """Unary calls with a client's layers around them, without a task of their own.
 
-A call goes through `layers` (outbound.pyx: they await nothing) to the dispatcher of the endpoint that was picked.
-How an attempt ended is told to the layers; they end the call, or it makes the next attempt, at once or by a
-timer. All that a successful call takes is compiled.
+A call goes through `layers` (outbound.pyx: they await nothing) to the dispatcher of the endpoint that was
+picked. How an attempt ended is told to the layers; they end the call, or it makes the next attempt, at once
+or by a timer. All that a successful call takes is compiled.
 """
 
 from asyncio import CancelledError
@@ -12,7 +12,7 @@ from asyncio import get_running_loop as running_loop
 from cpython.bytes cimport PyBytes_CheckExact
 from libc.stdint cimport int64_t
 
-from tai_grpc._ext.aio.call cimport DONE, HELD, OK, RESOURCE_EXHAUSTED, SENT, WAITING, Deadline, status_of
+from tai_grpc._ext.aio.call cimport DONE, HELD, OK, RESOURCE_EXHAUSTED, WAITING, Deadline, status_of
 from tai_grpc._ext.aio.calls cimport UnaryResponse
 from tai_grpc._ext.aio.dispatcher cimport Dispatcher
 from tai_grpc._ext.aio.timers cimport timers_of
@@ -37,9 +37,9 @@ cdef class Caller:
 
     `after(call, code, details, initial_metadata, trailing_metadata, sent)` takes note of a failed attempt and
     returns the seconds until the next one, or None. `refusal()` says why every endpoint refuses, and
-    `error(call, code, details, initial_metadata, trailing_metadata)` makes the exception of a failed call, with
-    the OutboundCall as `call`. `find(address)` returns the Dispatcher of an endpoint; it is asked once for each,
-    and again after `forget`. At most `max_calls` are under way; one more ends with RESOURCE_EXHAUSTED.
+    `error(call, code, details, initial_metadata, trailing_metadata)` makes the exception of a failed call;
+    `call` is its OutboundCall. `find(address)` returns the Dispatcher of an endpoint; it is asked once for
+    each, and again after `forget`. At most `max_calls` are under way; one more ends with RESOURCE_EXHAUSTED.
     """
 
     def __init__(self, Outbound layers not None, *, after, refusal, error, find, Py_ssize_t max_calls):

@@ -18,8 +18,8 @@ So a call that is refused is still measured; one deadline spans all attempts and
 retry picks anew; a breaker sees attempts, not calls.
 
 The retry budget is the client's, not an endpoint's: the addresses are replicas of one service, and a retry's
-load goes to another of them. A client is one event loop's or one lock's, so nothing here is atomic but what the
-primitives are.
+load goes to another of them. A client is one event loop's or one lock's, so nothing here is atomic but what
+the primitives are.
 """
 
 from os import urandom
@@ -35,7 +35,7 @@ from tai_grpc._ext.primitives.histogram cimport LatencyHistogram
 from tai_grpc._ext.primitives.retry cimport RetryBudget, budget_success
 
 from tai_grpc.config import MAX_SECONDS, check_float
-from tai_grpc.errors import CircuitOpenError, DeadlineError
+from tai_grpc.errors import DeadlineError
 
 cdef extern from *:
     """
@@ -53,7 +53,7 @@ cdef double _LONGEST = MAX_SECONDS
 cdef class OutboundCall:
     """One call. `method` is "/pkg.Service/Method"; `timeout` what its caller asked for, in seconds.
 
-    `long_lived`: its responses are a stream, which may be a watch without an end. `metadata` are the caller's.
+    `long_lived`: its responses are a stream, maybe a watch without an end. `metadata` are the caller's.
     `committed`: it is bound to its attempt, there is no other one after it. `failed_at`: where its attempts
     have failed. `endpoint` is where the last attempt went; "" when every breaker refused it.
     """
@@ -97,7 +97,7 @@ cdef class OutboundCall:
 
 
 cdef class Outbound:
-    """The state of one client's layers. The counts are of calls that have ended; `latency` holds microseconds.
+    """The state of one client's layers. Its counts are of calls that have ended, `latency` of microseconds.
 
     `current_trace` and `current_deadline` are the context variables of the handler that makes a call: a span
     with `trace_id`, `flags` and `alias`, and a reading of `time.monotonic()`.
@@ -131,7 +131,6 @@ cdef class Outbound:
 
         What the caller sends by itself stays.
         """
-        cdef str trace_id
         cdef bytes digits
         cdef int flags = 1
         cdef object outer

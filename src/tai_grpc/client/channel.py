@@ -48,14 +48,14 @@ class ResilientChannel:
         self._caller: Caller | None = None
         """Makes the unary calls where the transport is compiled; None: they are tasks like the others."""
         if chosen(config.transport) == "native":
-            from tai_grpc.client import native
+            from tai_grpc.client import native  # noqa: PLC0415 - not every build has it
 
             self.endpoints = Endpoints(config, native.NativeTransport)
             self.layers = Layers(config, self.endpoints)
             self._caller = native.make_caller(self.layers, self.endpoints, MAX_IN_FLIGHT)
             self._unary_method: type[Any] = native.ResilientMethod
         else:
-            from tai_grpc.transport.grpcio import GrpcioTransport
+            from tai_grpc.transport.grpcio import GrpcioTransport  # noqa: PLC0415 - loaded if it is used
 
             self.endpoints = Endpoints(config, GrpcioTransport)
             self.layers = Layers(config, self.endpoints)

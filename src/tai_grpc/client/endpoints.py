@@ -38,7 +38,7 @@ class Endpoints:
         self._transports: dict[str, ClientTransport] = {}
         self._probed: set[str] = set()
         self.on_probe: Callable[[str], object] = _ignore
-        """Called, in any thread, with an address that is about to be probed: `transport` renews its connection."""
+        """Called, in any thread, with an address whose connection `transport` renews before it is probed."""
         for address in config.server_addresses:
             self.breaker(address).on_transition(partial(self._on_transition, address))
 

@@ -23,7 +23,7 @@ __all__ = ["Caller", "NativeTransport", "ResilientMethod", "make_caller"]
 def make_caller(layers: Layers, endpoints: Endpoints, max_calls: int) -> Caller:
     """Return what makes the unary calls of a client whose endpoints have native transports."""
 
-    def after(
+    def after(  # noqa: PLR0917 - what compiled code calls
         call: OutboundCall,
         code: StatusCode,
         details: str,

@@ -196,7 +196,7 @@ def _transport_server(config: GrpcServerConfig) -> grpc.aio.Server:
             maximum_concurrent_rpcs=config.max_concurrent_calls,
             options=options,
         )
-    from tai_grpc.aio import Server
+    from tai_grpc.aio import Server  # noqa: PLC0415 - not every build has it
 
     options.append(("tai.max_timeout_ms", round(config.max_timeout * 1000) or 1))
     if config.max_stream_timeout is not None:
