@@ -48,6 +48,11 @@ class Setting(NamedTuple):
     mentions: tuple[str, ...]
 
 
+TRANSPORT = Setting(
+    None, ("native", "grpcio", None), ("", "NATIVE", "tcp", 1, True, ["native"]), ("'native'", "'grpcio'")
+)
+
+
 def whole(default: int | None, low: int, high: int, *, optional: bool = False) -> Setting:
     good: tuple[Any, ...] = (low, high)
     bad: tuple[Any, ...] = (low - 1, -1, high + 1, 10**400, float(low), math.nan, math.inf, *NOT_NUMBERS)
@@ -222,6 +227,7 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "connect_backoff_max": number(5.0, 0.1, 3600.0),
         "keepalive": number(330.0, 1.0, 7200.0),
         "max_message_bytes": whole(4 * 1024 * 1024, 1, 2**31 - 1),
+        "transport": TRANSPORT,
     },
     StoreLimits: {
         "max_policies": whole(100_000, 1, 100_000_000),
@@ -241,6 +247,7 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "max_message_bytes": whole(4 * 1024 * 1024, 1, 2**31 - 1),
         "max_watch_backlog": whole(1_000, 1, 1_000_000),
         "limits": nested(StoreLimits()),
+        "transport": TRANSPORT,
     },
 }
 

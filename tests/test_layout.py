@@ -4,8 +4,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tai_grpc"
-# Tests of the whole rather than of one room.
-ACROSS = {"interop", "faults", "attacks", "typing"}
+# Tests of the whole rather than of one room, and what the tests of several rooms share.
+ACROSS = {"interop", "faults", "attacks", "typing", "wire"}
 
 
 def stems(folder: Path, suffix: str) -> set[str]:

@@ -293,10 +293,7 @@ cdef class Call(DispatchedCall):
         self.details_text = details
         self.request = None
         self.replay = None
-        if self.timer is not None:
-            self.timer.call = NULL
-            self.dispatcher.timers.disarm(self.timer)
-            self.timer = None
+        self.stop_timer()
         self.dispatcher.leave(self)
         if self.kept:
             self.kept = False
@@ -312,6 +309,13 @@ cdef class Call(DispatchedCall):
                     self.loop().call_exception_handler(
                         {"message": "a gRPC call's done callback failed", "exception": error}
                     )
+        return 0
+
+    cdef int stop_timer(self) except -1:
+        if self.timer is not None:
+            self.timer.call = NULL
+            self.dispatcher.timers.disarm(self.timer)
+            self.timer = None
         return 0
 
     cdef int wake_all(self) except -1:

@@ -118,6 +118,7 @@ cdef class StreamResponse(Call):
     cdef int settle(self, int code, str details) except -1:
         if self.head == PyList_GET_SIZE(self.messages):
             return self.finish(code, details)
+        self.stop_timer()  # the server has said all that it will
         self.state = ENDING
         self.code_number = code
         self.details_text = details

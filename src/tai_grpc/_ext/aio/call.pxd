@@ -67,6 +67,7 @@ cdef class Call(DispatchedCall):
     cdef int detach(self) noexcept
     cdef int settle(self, int code, str details) except -1  # the server's word, or the connection's
     cdef int finish(self, int code, str details) except -1
+    cdef int stop_timer(self) except -1
     cdef int wake_all(self) except -1
     cdef int done_hook(self) except -1  # for subclasses: it is DONE
     cdef int cancel_call(self, str details) except -1
