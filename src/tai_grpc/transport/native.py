@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from grpc import aio
@@ -69,6 +70,14 @@ class _Stream(ChannelStream):
         await self._call.initial_metadata()
         call: Any = self._call
         return bool(call.was_answered())
+
+    async def status(self) -> Reply:
+        # `code()` is there as soon as the server has said it; this is for whoever cancels what has ended.
+        if not self._call.done():
+            done = asyncio.Event()
+            self._call.add_done_callback(lambda _: done.set())
+            await done.wait()
+        return await super().status()
 
 
 async def _reply(call: Any) -> Reply:
