@@ -161,7 +161,9 @@ cdef class CallStream:
         self.next_as_is = False
         self.headers_sent = True
         if stream_send_message(self.stream, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), packed) != 0:
-            raise InternalError(_ENDED)
+            # Its end came in the same read as what made this message, and is told next.
+            self.refusal = InternalError(_ENDED)
+            raise self.refusal
         self.connection.want_flush()
         return 0
 
@@ -193,8 +195,7 @@ cdef class CallStream:
         if self.finished:
             raise UsageError("RPC already finished.")
         if self.closed:
-            self.refusal = InternalError(_ENDED)
-            raise self.refusal
+            raise InternalError(_ENDED)
         return 0
 
     cdef int fail(self, int code, str details) except -1:

@@ -10,14 +10,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 
 from tai_grpc._ext.http2.buffers cimport Buffer, buffer_free
 from tai_grpc._ext.http2.session cimport (
-    Event, SessionSettings, session_free, session_lost, session_new, session_next_event, session_output,
-    session_receive,
+    Event, SessionSettings, session_free, session_keep_events, session_lost, session_new, session_next_event,
+    session_output, session_receive,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 # What one write takes at most. It is filled and emptied under the GIL, so one serves all connections.
 cdef size_t WRITE_BYTES = 256 * 1024
 cdef Buffer _output
+# How long a peer that broke the protocol may take to hear why, in seconds.
+cdef double LAST_WORDS = 1.0
 
 
 cdef class Connection:
@@ -52,6 +54,9 @@ cdef class Connection:
             over = session_receive(self.session, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             self.drain_events()
             self.heard()
+        except BaseException:
+            session_keep_events(self.session)  # those that are left point into `data`
+            raise
         finally:
             self.receiving = False
         if over != 0:
@@ -120,16 +125,24 @@ cdef class Connection:
                 self.transport.write(data)
             self.drain_events()
         if more == -1 and not self.ended:
-            self.ended = True
-            if self.transport is not None:
-                self.transport.close()
+            self._close()
         return 0
 
     cdef int end(self) except -1:
         self.flush()
+        if not self.ended:
+            self._close()
+        return 0
+
+    cdef int _close(self) except -1:
+        """Close once all is written, or when the peer takes nothing of it."""
         self.ended = True
         if self.transport is not None:
             self.transport.close()
+        if self.transport is not None and self.stall_timeout > 0:
+            self.loop.call_later(
+                min(self.stall_timeout, LAST_WORDS) if self.session.over else self.stall_timeout, self._stalled
+            )
         return 0
 
     def _flush_now(self):

@@ -319,6 +319,9 @@ cdef class ServicerContext(CallStream):
         self.ended = True
         self.gathering = False
         self.task = None
+        # Their tracebacks lead to the handler's frames, and those back to here.
+        self.refusal = None
+        self.abort_error = None
         service.timers.disarm(task)
         task.call = None
         if self.admitted:
@@ -461,7 +464,7 @@ cdef class ServicerContext(CallStream):
         """
         cdef tuple trailing
         cdef int number
-        if self.abort_error is not None:
+        if self.aborted:
             raise UsageError("Abort already called!")
         if not isinstance(trailing_metadata, tuple):
             raise TypeError(
@@ -479,10 +482,11 @@ cdef class ServicerContext(CallStream):
             self.details_given = details
         if trailing:
             self.trailing = trailing
+        self.aborted = True
         self.abort_error = AbortError("Locally aborted.")
         self.refusal = self.abort_error
         self.settle(number, self.details_given, self.trailing)
-        raise self.abort_error
+        raise self.refusal
 
     async def abort_with_status(self, status):
         """`abort` with the code, details and trailing metadata of a grpc.Status."""

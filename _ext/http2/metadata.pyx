@@ -93,6 +93,8 @@ cdef int _append(object key, object value, Buffer *fields) except -1:
     cdef bytes encoded
     cdef Buffer binary
     cdef int result
+    if name == b"user-agent":
+        return 0  # the transport says it; those who pass on what they were sent have it among theirs
     if _is_binary(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
         if not isinstance(value, bytes):
             raise TypeError(f"metadata {key!r}: the value of a -bin key is bytes, not {type(value).__name__}")

@@ -197,12 +197,13 @@ cdef bint _read_prefix(StreamState *stream, Cursor *cursor) noexcept nogil:
 
 
 cdef void _fail_too_large(StreamState *stream, uint32_t length) noexcept nogil:
-    cdef const char *said = b"the message received is larger than the limit: "
-    cdef const char *than = b" bytes, at most "
+    # In grpc's words, which others look for.
+    cdef const char *said = b"Received message larger than max ("
+    cdef const char *than = b" vs. "
     cdef char *text = <char *>malloc(128)
     cdef char *at = text
     if text is NULL:
-        stream_fail(stream, RESOURCE_EXHAUSTED, b"the message received is larger than the limit", False)
+        stream_fail(stream, RESOURCE_EXHAUSTED, b"Received message larger than max", False)
         return
     memcpy(at, said, strlen(said))
     at += strlen(said)
@@ -210,7 +211,8 @@ cdef void _fail_too_large(StreamState *stream, uint32_t length) noexcept nogil:
     memcpy(at, than, strlen(than))
     at += strlen(than)
     at += decimal_text(stream.session.settings.max_message_bytes, at)
-    at[0] = 0
+    at[0] = c')'
+    at[1] = 0
     stream_fail(stream, RESOURCE_EXHAUSTED, text, True)
 
 

@@ -98,6 +98,7 @@ cdef SessionState *session_new(const SessionSettings *settings) noexcept nogil:
     # Ours are exact for what gRPC does; nghttp2's count what an honest client does as well.
     tai_option_reset_rate(option, 10 * settings.reset_burst, 10 * settings.reset_rate)
     tai_option_glitch_rate(option, 10 * settings.glitch_burst, 10 * settings.glitch_rate)
+    nghttp2_option_set_max_outbound_ack(option, <size_t>settings.max_queued_frames)
     # nghttp2 counts each piece in which a CONTINUATION's head of 9 bytes arrives.
     tai_option_max_continuations(option, 9 * (MAX_CONTINUATIONS + 1))
     if settings.role == SERVER:

@@ -8,7 +8,7 @@ from typing import Final
 from bench.macro.peers import Server
 from bench.macro.processes import CLIENTS, PeerFailedError, on
 from bench.peers.rpc.echo import BUILD, SERVICE, TEXT, messages
-from bench.peers.rpc.protocol import NotBuiltError
+from bench.peers.rpc.protocol import Figures, NotBuiltError
 
 SECONDS: Final = 60.0
 _FINISHED: Final = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
@@ -16,10 +16,11 @@ _SUCCEEDED: Final = re.compile(r"(\d+) succeeded")
 _HEADERS: Final = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 
 
-def calls_per_second(
-    server: Server, *, calls: int, connections: int, streams: int, tls: bool = False
-) -> float:
-    """Make so many calls, `streams` at a time on each connection, and return how many a second there were.
+def load(server: Server, *, calls: int, connections: int, streams: int, tls: bool = False) -> Figures:
+    """Make so many calls, `streams` at a time on each connection.
+
+    Returns how many a second there were, and what one took of the server's CPU, which others that use the
+    machine do not change much.
 
     h2load takes any answer of HTTP/2 for a success, so the server is asked how many calls it handled.
 
@@ -30,7 +31,7 @@ def calls_per_second(
     program = shutil.which("h2load")
     if program is None:
         raise NotBuiltError("no h2load here: install nghttp2-client")
-    before = server.process.ask("handled")["handled"]
+    before, cpu = server.process.ask("handled")["handled"], server.process.cpu_seconds
     url = f"http{'s' if tls else ''}://127.0.0.1:{server.port}/{SERVICE}/Unary"
     body = _body()
     command = [
@@ -59,7 +60,8 @@ def calls_per_second(
         raise PeerFailedError(
             f"{calls} calls, h2load took {succeeded[1]} for good, {server.process.name} handled {handled}"
         )
-    return float(finished[1])
+    cpu = server.process.cpu_seconds - cpu
+    return {"per_second": float(finished[1]), "cpu_us": cpu / calls * 1e6}
 
 
 def _body() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from bench.macro.h2load import calls_per_second
+from bench.macro.h2load import load
 from bench.macro.peers import GRPCIO, OURS, PYGRPC, SERVERS_UNDER_LOAD, TONIC
 from bench.macro.results import Row
 from bench.macro.run import Measure, Run
@@ -24,17 +24,20 @@ LEVEL: Final = 0.95
 def measure(run: Run, who: str, streams: int, *, tls: bool = False) -> Measure:
     per_second = 0.0
 
-    def load(seconds: float) -> Figures:
+    def make(seconds: float) -> Figures:
         nonlocal per_second
         server = run.peers.server(SERVERS_UNDER_LOAD[who], tls=tls)
-        for _ in range(1 if per_second else 2):  # the first time only shows how many to make
-            calls = max(FIRST_CALLS, CONNECTIONS * streams, int(per_second * seconds))
-            per_second = calls_per_second(
-                server, calls=calls, connections=CONNECTIONS, streams=streams, tls=tls
-            )
-        return {"per_second": per_second}
+        if not per_second:  # the first calls only show how many to make
+            first = max(FIRST_CALLS, CONNECTIONS * streams)
+            per_second = load(server, calls=first, connections=CONNECTIONS, streams=streams, tls=tls)[
+                "per_second"
+            ]
+        calls = max(CONNECTIONS * streams, int(per_second * seconds))
+        found = load(server, calls=calls, connections=CONNECTIONS, streams=streams, tls=tls)
+        per_second = found["per_second"]
+        return found
 
-    return load
+    return make
 
 
 def ten_connections(run: Run) -> Iterator[Row]:
@@ -46,7 +49,7 @@ def ten_connections(run: Run) -> Iterator[Row]:
         row = Row(
             f"connections-10x{streams}",
             what,
-            run.rounds(what, measures, "calls/s", "per_second", {}),
+            run.rounds(what, measures, "calls/s", "per_second", {"server's CPU us a call": "cpu_us"}),
             beside=GRPCIO,
         )
         if streams == JUDGED:

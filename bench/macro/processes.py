@@ -111,6 +111,12 @@ class Process:
         line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(line.split()[1]) * 1024
 
+    @property
+    def cpu_seconds(self) -> float:
+        """The CPU time that the process has had, of all its threads."""
+        after_name = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         """End it by the end of its input, or else by a signal."""
         assert self._process.stdin is not None

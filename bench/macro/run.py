@@ -32,7 +32,7 @@ class Plan:
     """How often a server is started anew to see its memory."""
 
 
-FULL: Final = Plan(rounds=5, seconds=0.8, idle_connections=10_000, held_calls=10_000, repeats=2)
+FULL: Final = Plan(rounds=5, seconds=0.6, idle_connections=10_000, held_calls=10_000, repeats=2)
 QUICK: Final = Plan(rounds=2, seconds=0.25, idle_connections=2_000, held_calls=2_000, repeats=1)
 
 

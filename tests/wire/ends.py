@@ -41,8 +41,9 @@ class End:
         return events + self.take(react)
 
     def take(self, react: Callable[[Event], object] | None = None) -> list[Event]:
-        events = self.session.events_received()
-        for event in events:
+        events = []
+        while (event := self.session.next_event()) is not None:
+            events.append(event)
             if react is not None:
                 react(event)
         self.events += events

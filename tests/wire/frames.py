@@ -117,7 +117,8 @@ class Peer:
 
     def block(self, fields: Iterable[tuple[str, str]], *, index: bool = True) -> bytes:
         made = [each if index else NeverIndexedHeaderTuple(*each) for each in fields]
-        return self.encoder.encode(made)
+        # hpack takes minutes for the Huffman code of what is large.
+        return self.encoder.encode(made, huffman=sum(len(value) for _, value in made) < 10_000)
 
     def headers(
         self,

@@ -17,6 +17,9 @@ BACKLOG: Final = 4096
 _TRIES: Final = 16
 """How often a free port is looked for that is free on all addresses of a host."""
 
+ACCEPTS: Final = 32
+"""How many connections asyncio accepts in one turn, which it takes to be the backlog: as often it reports that
+there are no descriptors left."""
 
 _Address = tuple[int, tuple[Any, ...]]
 """A family, and an address of it."""
@@ -87,6 +90,9 @@ def _addresses(host: str, port: int) -> Sequence[_Address]:
         if socket.has_ipv6 and host != "0.0.0.0" and _ipv6_works():  # noqa: S104
             return [(socket.AF_INET6, ("::", port))]
         return [(socket.AF_INET, ("0.0.0.0", port))]  # noqa: S104
+    if host == "localhost":
+        # Both loopback addresses, whatever the file of hosts says (RFC 6761), if they are there.
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     unique: dict[_Address, None] = dict.fromkeys((family, address) for family, _, _, _, address in found)
     return sorted(unique, key=lambda each: each[0] != socket.AF_INET)

@@ -17,7 +17,7 @@ import grpc
 from tai_grpc._ext.aio.server import ServerConnection
 from tai_grpc._ext.aio.service import Service
 from tai_grpc.aio._handlers import Registry, Wrap
-from tai_grpc.aio._listen import BACKLOG, Listener, listener
+from tai_grpc.aio._listen import ACCEPTS, BACKLOG, Listener, listener
 from tai_grpc.aio._options import ServerOptions, server_options
 from tai_grpc.aio._server_credentials import ServerCredentials, _DynamicContext, describe_peer
 
@@ -124,7 +124,8 @@ class Server(grpc.aio.Server):
                     settings["ssl_handshake_timeout"] = self._options.handshake_timeout
                     _report_to(loop, credentials.context)
                 listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-                self._listening.append(await listen(factory, sock=one, backlog=BACKLOG, **settings))
+                self._listening.append(await listen(factory, sock=one, backlog=ACCEPTS, **settings))
+                one.listen(BACKLOG)
 
     async def stop(self, grace: float | None) -> None:
         """Take no new connections and calls, and wait until all calls have ended.

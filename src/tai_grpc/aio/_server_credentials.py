@@ -136,7 +136,7 @@ def _context(
     if require_client_auth:
         if certificates.root_certificates is None:
             raise ConfigError(
-                "root_certificates", None, "the authorities of the clients' certificates, as PEM"
+                "root_certificates", None, "the root certificates of clients, as PEM, for require_client_auth"
             )
         context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -42,8 +42,13 @@ def stream_in_thread(behaviour: Plain, pool: Executor | None, request_streams: b
             responses = behaviour(for_thread, ThreadContext(context, loop))
             if hasattr(responses, "__aiter__") or inspect.isawaitable(responses):
                 return responses
-            for response in responses:
-                _wait(context.write(response), loop)
+            try:
+                for response in responses:
+                    _wait(context.write(response), loop)
+            finally:
+                # Here, in its thread, and not when the last error that it is in the traceback of is gone.
+                if hasattr(responses, "close"):
+                    responses.close()
             return None
 
         left = await _in_thread(loop, pool, step)

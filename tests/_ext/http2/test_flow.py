@@ -69,7 +69,7 @@ def test_compressed_messages_say_so() -> None:
         (b"\2\0\0\0\1x", INTERNAL, "neither 0 nor 1"),
         (b"\1\0\0\0\1x", INTERNAL, "compressed"),
         (b"\0\xff\xff\xff\xff", RESOURCE_EXHAUSTED, "4294967295"),
-        (b"\0\0\x40\0\1", RESOURCE_EXHAUSTED, "4194305 bytes, at most 4194304"),
+        (b"\0\0\x40\0\1", RESOURCE_EXHAUSTED, "Received message larger than max (4194305 vs. 4194304)"),
     ],
 )
 def test_a_prefix_that_cannot_be_is_judged_before_its_message(octets: bytes, status: int, text: str) -> None:

@@ -124,6 +124,10 @@ def test_metadata_cannot_take_the_protocols_own_names(name: str) -> None:
         sansio.metadata_roundtrip([(name, "1")])
 
 
+def test_the_user_agent_of_another_is_not_passed_on() -> None:
+    assert sansio.metadata_roundtrip([("user-agent", "other/1"), ("k", "v")]) == (("k", "v"),)
+
+
 @given(st.lists(st.binary(max_size=20), min_size=1, max_size=5), st.booleans(), st.sampled_from([",", ", "]))
 def test_binary_values_arrive_padded_or_not_and_joined_or_not(
     values: list[bytes], padded: bool, comma: str

@@ -26,6 +26,7 @@ cdef class Connection:
     cdef int want_flush(self) except -1
     cdef int flush(self) except -1
     cdef int drain_events(self) except -1
+    cdef int _close(self) except -1
     cdef int end(self) except -1  # send what is queued, then close the transport
     # For the subclass.
     cdef int opened(self) except -1  # the transport is there

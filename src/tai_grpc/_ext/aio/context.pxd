@@ -40,7 +40,8 @@ cdef class ServicerContext(CallStream):
     cdef object code_given
     cdef str details_given
     cdef tuple trailing
-    cdef object abort_error
+    cdef bint aborted
+    cdef object abort_error  # until the handler has ended
     cdef list done_callbacks
 
     cdef int accept(
