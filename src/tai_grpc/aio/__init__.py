@@ -1,7 +1,7 @@
 """grpc.aio's names on the native transport: change `from grpc import aio` to `from tai_grpc import aio`.
 
-What is a class to derive from, to catch or to check against is grpc.aio's own, so code that takes it from there
-keeps working; what does something is this package's. The credentials that `grpc` itself has (`grpc.ssl_...`)
+What is a class to derive from, to catch or to check against is grpc.aio's own, so code that takes it from
+there keeps working; what does something is this package's. The credentials that `grpc` itself has (`grpc.ssl_...`)
 are opaque objects of grpcio's core: their makers are here, under the same names.
 """
 

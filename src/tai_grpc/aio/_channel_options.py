@@ -1,7 +1,8 @@
 """A channel's arguments, by their names in grpcio: what is made of them, and what is refused.
 
 Every name is in CHANNEL, which is honoured, or in HARMLESS, which tunes what has no counterpart here, so that
-ignoring it changes nothing a caller sees. Any other name is an error.
+ignoring it changes nothing a caller sees. Any other name of grpcio is an error. Names without `grpc.` are let
+through: in grpcio too they do nothing but keep two channels from sharing a connection.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def channel_options(
     """
     found: dict[str, Any] = {}
     for name, value in _pairs(arguments):
-        if name in HARMLESS:
+        if name in HARMLESS or not name.startswith(("grpc.", "tai.")):
             if not isinstance(value, (int, str, bytes)):
                 raise ConfigError(f"options[{name!r}]", value, "a number or a text")
         elif name == "grpc.enable_http_proxy":
