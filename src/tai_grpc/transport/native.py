@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from grpc import aio
@@ -69,6 +70,13 @@ class _Stream(ChannelStream):
         await self._call.initial_metadata()
         call: Any = self._call
         return bool(call.was_answered())
+
+    async def status(self) -> Reply:
+        # The call knows its status as soon as that arrives; it is done when all messages before it were read.
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._call.add_done_callback(lambda _: None if done.done() else done.set_result(None))
+        await done
+        return await super().status()
 
 
 async def _reply(call: Any) -> Reply:
