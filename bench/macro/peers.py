@@ -64,7 +64,7 @@ class Server:
 
 
 class Peers:
-    """The servers and clients of one run."""
+    """The servers and clients of one run; one that has failed is started again when it is next asked for."""
 
     def __init__(self) -> None:
         generate()
@@ -81,12 +81,13 @@ class Peers:
             NotBuiltError: the peer cannot be run here, or did not start.
         """
         key = (peer, tls)
-        if key not in self._servers:
+        found = self._servers.get(key)
+        if found is None or (isinstance(found, Server) and not found.process.runs):
             try:
-                self._servers[key] = self.fresh_server(peer, tls=tls)
+                found = self.fresh_server(peer, tls=tls)
             except NotBuiltError as error:
-                self._servers[key] = str(error)
-        found = self._servers[key]
+                found = str(error)
+            self._servers[key] = found
         if isinstance(found, str):
             raise NotBuiltError(found)
         return found
@@ -113,12 +114,13 @@ class Peers:
             NotBuiltError: one of the two cannot be run here, or did not start.
         """
         key = (client, server, tls)
-        if key not in self._clients:
+        found = self._clients.get(key)
+        if found is None or (isinstance(found, Process) and not found.runs):
             try:
-                self._clients[key] = self.another_client(client, self.server(server, tls=tls), tls=tls)
+                found = self.another_client(client, self.server(server, tls=tls), tls=tls)
             except NotBuiltError as error:
-                self._clients[key] = str(error)
-        found = self._clients[key]
+                found = str(error)
+            self._clients[key] = found
         if isinstance(found, str):
             raise NotBuiltError(found)
         return found

@@ -105,6 +105,10 @@ class Process:
         return PeerFailedError(f"{self.name} {what}{': ' if last else ''}{''.join(last)}")
 
     @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    @property
     def resident_bytes(self) -> int:
         """How much of the machine's memory the process has."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
