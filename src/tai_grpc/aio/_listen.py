@@ -15,7 +15,7 @@ BACKLOG: Final = 4096
 """How many connections may wait to be accepted; the system may allow less (net.core.somaxconn)."""
 
 ACCEPTED_AT_ONCE: Final = 16
-"""How many connections asyncio accepts in one turn. Without descriptors it reports as many failures a second."""
+"""By one turn of asyncio's loop, which reports as many failures a second when there are no descriptors."""
 
 _TRIES: Final = 16
 """How often a free port is looked for that is free on all addresses of a host."""
