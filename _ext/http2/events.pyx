@@ -5,12 +5,14 @@ A stream lives as long as somebody refers to it: the session while nghttp2 knows
 and the shell that took it on.
 """
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from tai_grpc._ext.http2.buffers cimport buffer_free
-from tai_grpc._ext.http2.state cimport CLIENT, CLOSED, IDENTITY, MESSAGE, Chunk, Event, SessionState, StreamState
+from tai_grpc._ext.http2.state cimport (
+    CLIENT, CLOSED, IDENTITY, MESSAGE, Chunk, Event, SessionState, StreamState,
+)
 
 # What a queue keeps of its memory when it is empty.
 cdef size_t KEPT = 16
@@ -173,6 +175,8 @@ cdef void stream_unlink(StreamState *stream) noexcept nogil:
     elif session.settings.role == CLIENT:
         session.sent_streams -= 1
     chunks_free(stream)
+    session.withheld -= stream.withheld
+    session.partial_bytes -= <int64_t>stream.partial.capacity
     buffer_free(&stream.partial)
     buffer_free(&stream.fields)
     stream.session = NULL
