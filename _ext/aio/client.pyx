@@ -257,18 +257,18 @@ cdef class ClientConnection(Connection):
             session_terminate(self.session, NGHTTP2_NO_ERROR)
             self.end()
 
-    def connection_lost(self, error):
+    def connection_lost(self, exc):
         cdef const char *problem
         if not self.reason:
             problem = session_problem(self.session)
             if problem is not NULL and problem[0] != 0:
                 self.reason = (<bytes>problem).decode("utf-8", "replace")
-            elif error is not None:
-                self.reason = str(error) or type(error).__name__
+            elif exc is not None:
+                self.reason = str(exc) or type(exc).__name__
             else:
                 self.reason = "the server closed it"
         self.draining = True
-        Connection.connection_lost(self, error)
+        Connection.connection_lost(self, exc)
 
     cdef int gone(self, object error) except -1:
         if self.keepalive is not None:

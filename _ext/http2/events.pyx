@@ -14,7 +14,7 @@ from tai_grpc._ext.http2.state cimport (
     CLIENT, CLOSED, IDENTITY, MESSAGE, Chunk, Event, SessionState, StreamState,
 )
 
-# What a queue keeps of its memory when it is empty.
+# What a queue keeps of its memory when it is empty; that of a connection without streams keeps nothing.
 cdef size_t KEPT = 16
 
 
@@ -72,7 +72,7 @@ cdef Event *event_next(SessionState *session) noexcept nogil:
         _retire_first(session)
     if session.first_event == session.end_event:
         session.first_event = session.end_event = 0
-        if session.event_capacity > KEPT:
+        if session.event_capacity > KEPT or session.stream_count == 0:
             free(session.events)
             session.events = NULL
             session.event_capacity = 0

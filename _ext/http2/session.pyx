@@ -45,6 +45,7 @@ cdef enum:
     UNAVAILABLE = 14
 
     MAX_CONTINUATIONS = 8
+    ANSWERS_TABLE = 1024  # bytes of HPACK's dynamic table for what a server sends
     MAX_HEADER_BLOCK = 1 << 20  # bytes that nghttp2 may be given to send in one
 
 # What the ping between the two GOAWAYs of a shutdown says.
@@ -96,6 +97,9 @@ cdef SessionState *session_new(const SessionSettings *settings) noexcept nogil:
     # A server would keep as many closed streams as may be open, for priorities that it does not use.
     nghttp2_option_set_no_closed_streams(option, 1)
     nghttp2_option_set_max_send_header_block_length(option, MAX_HEADER_BLOCK)
+    if settings.role == SERVER:
+        # Enough for the few fields that answers have, and a quarter of what it would cost each connection.
+        nghttp2_option_set_max_deflate_dynamic_table_size(option, ANSWERS_TABLE)
     # Ours are exact for what gRPC does; nghttp2's count what an honest client does as well.
     tai_option_reset_rate(option, 10 * settings.reset_burst, 10 * settings.reset_rate)
     tai_option_glitch_rate(option, 10 * settings.glitch_burst, 10 * settings.glitch_rate)

@@ -3,7 +3,9 @@ from typing import Any, Self
 
 from grpc import StatusCode
 from grpc.aio import Metadata
+from typing_extensions import disjoint_base
 
+@disjoint_base
 class Call:
     def cancel(self) -> bool: ...
     def cancelled(self) -> bool: ...

@@ -1,20 +1,23 @@
 import asyncio
 from typing import Final, Protocol
 
+from typing_extensions import disjoint_base
+
 from tai_grpc._ext.aio.connection import Connection
 
 MAX_QUEUED_CALLS: Final[int]
 
-class Listener(Protocol):
+class _Listener(Protocol):
     def connection_ready(self, connection: ClientConnection) -> None: ...
     def connection_draining(self, connection: ClientConnection, too_many_pings: bool) -> None: ...
     def connection_gone(self, connection: ClientConnection, error: BaseException | None) -> None: ...
 
+@disjoint_base
 class ClientConnection(Connection):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        listener: Listener,
+        listener: _Listener,
         authority: bytes,
         user_agent: bytes,
         *,

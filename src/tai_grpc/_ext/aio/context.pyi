@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn
 
 import grpc
+from typing_extensions import disjoint_base
 
 from tai_grpc._ext.aio.callstream import CallStream, Read, Requests, Write
 from tai_grpc._ext.aio.task import CallTask
@@ -9,9 +10,13 @@ from tai_grpc._ext.aio.task import CallTask
 METHOD_NOT_FOUND: Final[str]
 LIMIT_EXCEEDED: Final[str]
 
+@disjoint_base
 class Peer: ...
+
+@disjoint_base
 class HandlerTask(CallTask[Any]): ...
 
+@disjoint_base
 class ServicerContext(CallStream):
     def read(self) -> Read: ...
     def write(self, message: Any) -> Write: ...

@@ -2,16 +2,19 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from typing_extensions import disjoint_base
+
 from tai_grpc._ext.aio.client import ClientConnection
 from tai_grpc._ext.aio.timers import Timers
 
 MAX_WAITING_CALLS: Final[int]
 
-class Policy(Protocol):
+class _Policy(Protocol):
     def connection_wanted(self) -> None: ...
 
+@disjoint_base
 class Dispatcher:
-    def __init__(self, loop: asyncio.AbstractEventLoop, policy: Policy, max_send_bytes: int = -1) -> None: ...
+    def __init__(self, loop: asyncio.AbstractEventLoop, policy: _Policy, max_send_bytes: int = -1) -> None: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
     @property

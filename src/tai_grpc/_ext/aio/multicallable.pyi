@@ -2,10 +2,12 @@ from collections.abc import Callable
 from typing import Any
 
 from grpc import CallCredentials, Compression
+from typing_extensions import disjoint_base
 
 from tai_grpc._ext.aio.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from tai_grpc._ext.aio.dispatcher import Dispatcher
 
+@disjoint_base
 class MultiCallable:
     def __init__(
         self,

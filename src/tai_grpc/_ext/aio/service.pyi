@@ -3,10 +3,13 @@ from collections.abc import Awaitable, Callable
 from ssl import SSLObject
 from typing import Any, TypeAlias
 
+from typing_extensions import disjoint_base
+
 from tai_grpc._ext.aio.server import ServerConnection
 
 _Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
+@disjoint_base
 class Method:
     def __new__(
         cls,
@@ -30,6 +33,7 @@ class Method:
     @property
     def generates(self) -> bool: ...
 
+@disjoint_base
 class Service:
     def __new__(
         cls,

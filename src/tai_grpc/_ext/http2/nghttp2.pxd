@@ -158,6 +158,7 @@ cdef extern from "nghttp2/nghttp2.h" nogil:
     void nghttp2_option_set_no_closed_streams(nghttp2_option *, int)
     void nghttp2_option_set_max_outbound_ack(nghttp2_option *, size_t)
     void nghttp2_option_set_max_send_header_block_length(nghttp2_option *, size_t)
+    void nghttp2_option_set_max_deflate_dynamic_table_size(nghttp2_option *, size_t)
 
     int nghttp2_session_client_new2(
         nghttp2_session **, const nghttp2_session_callbacks *, void *, const nghttp2_option *)
