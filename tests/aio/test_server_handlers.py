@@ -59,7 +59,9 @@ async def test_an_exception_is_logged_once_with_its_method_caller_and_trace(
     assert fields["peer"].startswith("ipv4:127.0.0.1:")
 
 
-async def test_an_exception_whose_text_cannot_be_made_is_answered_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_whose_text_cannot_be_made_is_answered_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
