@@ -124,8 +124,9 @@ cdef class ServerConnection(Connection):
             else:
                 stream_finish(stream, event.code, event.data, event.size, NULL)
         elif kind == PONG:
-            if event.number == self.ping_number:
+            if event.number == self.ping_number and self.timer is not None:
                 self.pong_due_ns = -1
+                self._set_timer(self.last_read_ns)
         elif kind == SETTINGS:
             if self.setup_due_ns >= 0 and not session_in_headers(self.session):
                 self.setup_due_ns = -1

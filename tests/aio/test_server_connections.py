@@ -1,4 +1,4 @@
-"""What becomes of connections: those that say nothing, too much or too little, are idle, old, or one too many."""
+"""What becomes of connections: that say nothing, too much or too little, are idle, old, or one too many."""
 
 from __future__ import annotations
 
@@ -46,8 +46,12 @@ async def serving(options: Options = (), handlers: Handlers = BASIC) -> AsyncIte
     assert (server._service.calls, server._service.admitted) == (0, 0)
 
 
+def grpcio_channel(port: int) -> Any:
+    return grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+
+
 async def echo(port: int) -> bytes:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with grpcio_channel(port) as channel:
         response: bytes = await channel.unary_unary(path("Echo"))(b"x", timeout=20)
     return response
 
@@ -168,13 +172,15 @@ async def test_an_idle_connection_is_told_to_go_and_closed() -> None:
 async def test_a_call_keeps_its_connection_from_being_idle() -> None:
     stuck = Stuck()
     options = (("grpc.max_connection_idle_ms", 30),)
-    async with serving(options, stuck.handlers()) as (_, port):
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = channel.unary_unary(path("Unary"))(b"x")
-            await stuck.begun.wait()
-            await asyncio.sleep(0.1)
-            stuck.release.set()
-            assert await call == b"x"
+    async with (
+        serving(options, stuck.handlers()) as (_, port),
+        grpcio_channel(port) as channel,
+    ):
+        call = channel.unary_unary(path("Unary"))(b"x")
+        await stuck.begun.wait()
+        await asyncio.sleep(0.1)
+        stuck.release.set()
+        assert await call == b"x"
 
 
 async def test_a_drain_tells_both_goaways_and_ends_with_the_last_stream() -> None:
@@ -250,9 +256,10 @@ else:
 """
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-async def test_a_server_without_descriptors_serves_on_and_recovers(loop: str) -> None:
-    """1,000 connections to a process that may have 64 descriptors; when they are gone, it serves as before."""
+# asyncio accepts what it has descriptors for, then nothing for a second: with as many as uvloop it took 20.
+@pytest.mark.parametrize(("loop", "connections"), [("asyncio", 150), ("uvloop", 1000)])
+async def test_a_server_without_descriptors_serves_on_and_recovers(loop: str, connections: int) -> None:
+    """More connections than the process has descriptors (64); when they are gone, it serves as before."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", EXHAUSTED, loop,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -268,13 +275,20 @@ async def test_a_server_without_descriptors_serves_on_and_recovers(loop: str) ->
         except (OSError, TimeoutError):
             return None
 
-    writers = await asyncio.gather(*(knock() for _ in range(1000)))
+    writers = await asyncio.gather(*(knock() for _ in range(connections)))
     for writer in writers:
         if writer is not None:
             writer.transport.abort()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary("/s/Echo")
-        assert await call(b"x", wait_for_ready=True, timeout=25) == b"x"
+
+    async def answered() -> bool:
+        async with grpcio_channel(port) as channel:
+            try:
+                return bool(await channel.unary_unary("/s/Echo")(b"x", timeout=1) == b"x")
+            except grpc.RpcError:
+                return False
+
+    while not await answered():
+        pass
     process.stdin.write(b"\n")
     assert (await process.stdout.readline()) == b"stopped\n"
     await process.communicate()

@@ -62,18 +62,18 @@ async def test_an_exception_is_logged_once_with_its_method_caller_and_trace(
 async def test_an_exception_whose_text_cannot_be_made_is_answered_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Mute(Exception):
+    class MuteError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
     async def mute(request: bytes, context: Any) -> bytes:
-        raise Mute
+        raise MuteError
 
     with caplog.at_level(logging.CRITICAL):
         async with serving({"Mute": unary(mute)}) as (_, channel):
             error = await failure(channel.unary_unary(path("Mute"))(b""))
             assert error.code() is grpc.StatusCode.UNKNOWN
-            assert "Mute" in error.details()
+            assert "MuteError" in error.details()
 
 
 async def test_what_is_cancelled_or_aborted_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -111,6 +111,7 @@ async def test_the_internal_wrap_is_applied_once_to_a_method() -> None:
     server.add_registered_method_handlers("other.Service", handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    channel: Any
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         for method in (path("Echo"), "/other.Service/Echo") * 3:
             assert await channel.unary_unary(method)(b"x") == b"<x>"
@@ -265,7 +266,7 @@ async def test_a_plain_handler_whose_client_is_gone_ends_when_it_next_writes() -
 
 @pytest.mark.parametrize("kind", ["unary", "stream", "cancelled", "deadline", "failed", "unknown", "reset"])
 async def test_calls_leave_nothing_behind(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Contexts, tasks and timers of 1,000 calls are gone when the calls are, without the garbage collector."""
+    """The contexts of 1,000 calls are gone when the calls are, without the garbage collector."""
     stuck = Stuck()
     handlers = {"Fail": unary(fail), **stuck.handlers(), **BASIC}
 

@@ -32,8 +32,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "grpc.so_reuseport": (0, False),
     "grpc.default_compression_algorithm": (2, grpc.Compression.Gzip),
     "tai.max_connections": (5, 5),
-    "tai.max_stream_timeout_ms": (7_000, 7.0),
-    "tai.max_timeout_ms": (6_000, 6.0),
+    "tai.max_timeout_ms": (5_000, 5.0),
+    "tai.max_stream_timeout_ms": (5_000, 5.0),
     "tai.stall_timeout_ms": (5_000, 5.0),
 }
 

@@ -18,7 +18,7 @@ _TRIES: Final = 16
 """How often a free port is looked for that is free on all addresses of a host."""
 
 ACCEPTS: Final = 32
-"""How many connections asyncio accepts in one turn, which it takes to be the backlog: as often it reports that
+"""How many connections asyncio accepts in one turn (it takes that for the backlog); as often it reports that
 there are no descriptors left."""
 
 _Address = tuple[int, tuple[Any, ...]]
