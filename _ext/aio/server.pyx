@@ -159,6 +159,8 @@ cdef class ServerConnection(Connection):
         cdef Method method = None
         cdef ServicerContext call
         self.idle_since_ns = -1
+        if stream.session is NULL:
+            return 0  # reset in the same read as it came: no handler is begun for nothing (CVE-2023-44487)
         if service.intercept is None:
             path = PyBytes_FromStringAndSize(stream.path.data, stream.path.size)
             method = service.method_of(path)
