@@ -140,9 +140,8 @@ cdef class Connection:
         if self.transport is not None:
             self.transport.close()
         if self.transport is not None and self.stall_timeout > 0:
-            self.loop.call_later(
-                min(self.stall_timeout, LAST_WORDS) if self.session.over else self.stall_timeout, self._stalled
-            )
+            delay = min(self.stall_timeout, LAST_WORDS) if self.session.over else self.stall_timeout
+            self.loop.call_later(delay, self._stalled)
         return 0
 
     def _flush_now(self):

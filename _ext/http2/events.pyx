@@ -10,7 +10,9 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from tai_grpc._ext.http2.buffers cimport buffer_free
-from tai_grpc._ext.http2.state cimport CLIENT, CLOSED, IDENTITY, MESSAGE, Chunk, Event, SessionState, StreamState
+from tai_grpc._ext.http2.state cimport (
+    CLIENT, CLOSED, IDENTITY, MESSAGE, Chunk, Event, SessionState, StreamState,
+)
 
 # What a queue keeps of its memory when it is empty.
 cdef size_t KEPT = 16

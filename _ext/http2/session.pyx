@@ -25,9 +25,9 @@ from tai_grpc._ext.http2.reading cimport (
     count_header, message_read, read_data, read_end, read_header, stream_ended, stream_fail,
 )
 from tai_grpc._ext.http2.state cimport (
-    BY_CONNECTION, BY_HTTP_STATUS, BY_PROTOCOL, BY_RESET, BY_STATUS, CLIENT, CLOSED, DEFAULT_WINDOW, DRAINED,
-    GOAWAY, GOAWAY_SENT, HALF_CLOSED, IDENTITY, NOTICE_SENT, NOT_DRAINING, OTHER, PONG, REQUEST, RESPONSE, SERVED,
-    SERVER, SETTINGS, UNPROCESSED, UNSENT,
+    BY_CONNECTION, BY_HTTP_STATUS, BY_PROTOCOL, BY_RESET, BY_STATUS, CLIENT, CLOSED, DEFAULT_WINDOW,
+    DRAINED, GOAWAY, GOAWAY_SENT, HALF_CLOSED, IDENTITY, NOTICE_SENT, NOT_DRAINING, OTHER, PONG, REQUEST,
+    RESPONSE, SERVED, SERVER, SETTINGS, UNPROCESSED, UNSENT,
     Event, SessionSettings, SessionState, StreamState,
 )
 from tai_grpc._ext.http2.writing cimport (
@@ -135,7 +135,6 @@ cdef int _send_settings(SessionState *session) noexcept nogil:
 
 
 cdef void session_free(SessionState *session) noexcept nogil:
-    cdef StreamState *stream
     if session is NULL:
         return
     # First what nghttp2 has of the streams, then they themselves: some live on, with those who hold them.

@@ -1,6 +1,6 @@
 """The server that is attacked, in a process of its own: it says its port, and how it is when it is asked.
 
-    python tests/attacks/attacked.py [--descriptors N]
+python tests/attacks/attacked.py [--descriptors N]
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import resource
 import sys
 from pathlib import Path
@@ -33,7 +32,7 @@ class Attacked(grpc.GenericRpcHandler):
         self.running = 0
         self.most_running = 0
         self.problems: list[str] = []
-        self.handlers = {
+        self.handlers: dict[str, Any] = {
             "/attacked/Echo": grpc.unary_unary_rpc_method_handler(self.echo),
             "/attacked/Big": grpc.unary_unary_rpc_method_handler(self.big),
             "/attacked/Hold": grpc.stream_stream_rpc_method_handler(self.hold),
@@ -58,11 +57,15 @@ class Attacked(grpc.GenericRpcHandler):
         finally:
             self.running -= 1
 
+    @staticmethod
+    def process() -> tuple[str, int]:
+        return Path("/proc/self/status").read_text(), len(list(Path("/proc/self/fd").iterdir()))
+
     async def state(self, request: bytes, context: Any) -> bytes:
-        status = Path("/proc/self/status").read_text()
+        status, descriptors = self.process()
         found = {
             "rss_kib": int(status.split("VmRSS:")[1].split()[0]),
-            "descriptors": len(os.listdir("/proc/self/fd")),
+            "descriptors": descriptors,
             "running": self.running,
             "most_running": self.most_running,
             "tasks": len(asyncio.all_tasks()),

@@ -1,7 +1,7 @@
-"""Attacks on an HTTP/2 server as bytes, with what a correct server does: for the session and for real sockets.
+"""Attacks on an HTTP/2 server as bytes, with what a correct one does: for the session and for real sockets.
 
-Each is a generator of what the attacker writes, piece by piece, so that it can be sent until the server has had
-enough. The first piece is the preface.
+Each is a generator of what the attacker writes, piece by piece, so that it can be sent until the server has
+had enough. The first piece is the preface.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Attack:
     name: str
     say: Callable[[], Iterator[bytes]]
     code: int | None = None
-    """That of the GOAWAY which ends the connection; None: it lives, and what is asked of it then is answered."""
+    """That of the GOAWAY which ends the connection; None: it lives, and answers what is asked of it then."""
     reads: bool = True
     """Whether the attacker takes the answers."""
     answers: dict[int, str] = field(default_factory=dict, compare=False)
@@ -32,7 +32,9 @@ class Attack:
 
 
 def request(path: str = ECHO, **more: str | None) -> frames.Fields:
-    return changed(REQUEST, {":path": path, **{name.replace("_", "-"): value for name, value in more.items()}})
+    return changed(
+        REQUEST, {":path": path, **{name.replace("_", "-"): value for name, value in more.items()}}
+    )
 
 
 def _ids() -> Iterator[int]:
@@ -105,7 +107,9 @@ def _no_window(path: str, increments: bool) -> Callable[[], Iterator[bytes]]:
     return say
 
 
-def _call(stream_id: int, path: str, octets: bytes, *, end: bool = True, **more: str) -> Callable[[Peer], bytes]:
+def _call(
+    stream_id: int, path: str, octets: bytes, *, end: bool = True, **more: str
+) -> Callable[[Peer], bytes]:
     def piece(peer: Peer) -> bytes:
         return peer.headers(stream_id, request(path, **more)) + frames.data(stream_id, octets, end=end)
 
@@ -118,9 +122,7 @@ _BAD_PATHS = ("attacked/Echo", "", "*")
 
 def _paths(peer: Peer) -> bytes:
     paths = [*_UNKNOWN_PATHS, *_BAD_PATHS]
-    return b"".join(
-        peer.headers(2 * i + 1, request(path), end=True) for i, path in enumerate(paths)
-    )
+    return b"".join(peer.headers(2 * i + 1, request(path), end=True) for i, path in enumerate(paths))
 
 
 def _odd_requests(peer: Peer) -> bytes:
@@ -135,7 +137,8 @@ def _odd_requests(peer: Peer) -> bytes:
         request(te=None),
     ]
     return b"".join(
-        peer.headers(2 * i + 1, fields) + frames.data(2 * i + 1, whole, end=True) for i, fields in enumerate(odd)
+        peer.headers(2 * i + 1, fields) + frames.data(2 * i + 1, whole, end=True)
+        for i, fields in enumerate(odd)
     )
 
 
@@ -193,7 +196,9 @@ ATTACKS = [
         _once(lambda peer: peer.headers(1, request(HOLD)) + frames.raw(2, 0, 1, b"\0\0\0\3")),
         frames.FRAME_SIZE_ERROR,
     ),
-    Attack("CONTINUATION flood (CVE-2024-27316)", _continuations(b"\0\1k\1v" * 100), frames.ENHANCE_YOUR_CALM),
+    Attack(
+        "CONTINUATION flood (CVE-2024-27316)", _continuations(b"\0\1k\1v" * 100), frames.ENHANCE_YOUR_CALM
+    ),
     Attack("empty CONTINUATION flood (CVE-2019-9518)", _continuations(b""), frames.ENHANCE_YOUR_CALM),
     Attack(
         "header bomb: a byte for 3,000 (CVE-2016-6581, CVE-2026-49975)",
@@ -227,7 +232,9 @@ ATTACKS = [
         frames.ENHANCE_YOUR_CALM,
         reads=False,
     ),
-    Attack("answers to pings that nobody sent", _on_one_stream(frames.ping(ack=True)), frames.ENHANCE_YOUR_CALM),
+    Attack(
+        "answers to pings that nobody sent", _on_one_stream(frames.ping(ack=True)), frames.ENHANCE_YOUR_CALM
+    ),
     Attack(
         "SETTINGS flood that reads nothing (CVE-2019-9515)",
         _on_one_stream(frames.settings({4: 1000})),
@@ -242,33 +249,60 @@ ATTACKS = [
     ),
     Attack("GOAWAY flood", _on_one_stream(frames.goaway(0)), frames.ENHANCE_YOUR_CALM),
     Attack("empty DATA churn (CVE-2019-9518)", _on_one_stream(frames.data(1, b"")), frames.ENHANCE_YOUR_CALM),
-    Attack(
-        "DATA of padding alone", _on_one_stream(frames.data(1, b"", padding=5)), frames.ENHANCE_YOUR_CALM
-    ),
+    Attack("DATA of padding alone", _on_one_stream(frames.data(1, b"", padding=5)), frames.ENHANCE_YOUR_CALM),
     Attack("PRIORITY churn (CVE-2019-9513)", _on_one_stream(frames.priority(5)), frames.ENHANCE_YOUR_CALM),
     Attack("windows that open by one byte", _on_one_stream(frames.window_update(0, 1))),
     Attack("frames of no known kind", _on_one_stream(frames.raw(0xAB, 0, 1, b"x" * 100))),
     Attack("no window (CVE-2019-9517)", _no_window(BIG, increments=False), reads=False),
     Attack("windows of one byte (CVE-2019-9511)", _no_window(BIG, increments=True), reads=False),
-    Attack("a reset of a stream that was never opened", _once(lambda _: frames.reset(7, 8)), frames.PROTOCOL_ERROR),
-    Attack("an answer to settings that nobody sent", _once(lambda _: frames.settings(ack=True)), frames.PROTOCOL_ERROR),
-    Attack("a field that is in no table", _once(lambda _: frames.raw(1, 5, 1, b"\xff\xff\x00")), frames.COMPRESSION_ERROR),
-    Attack("a frame over the limit", _once(lambda _: frames.raw(0, 0, 1, b"x" * 16_385)), frames.FRAME_SIZE_ERROR),
-    Attack("a connection's window that overflows", _once(lambda _: frames.window_update(0, 2**31 - 1)), frames.FLOW_CONTROL_ERROR),
+    Attack(
+        "a reset of a stream that was never opened",
+        _once(lambda _: frames.reset(7, 8)),
+        frames.PROTOCOL_ERROR,
+    ),
+    Attack(
+        "an answer to settings that nobody sent",
+        _once(lambda _: frames.settings(ack=True)),
+        frames.PROTOCOL_ERROR,
+    ),
+    Attack(
+        "a field that is in no table",
+        _once(lambda _: frames.raw(1, 5, 1, b"\xff\xff\x00")),
+        frames.COMPRESSION_ERROR,
+    ),
+    Attack(
+        "a frame over the limit", _once(lambda _: frames.raw(0, 0, 1, b"x" * 16_385)), frames.FRAME_SIZE_ERROR
+    ),
+    Attack(
+        "a connection's window that overflows",
+        _once(lambda _: frames.window_update(0, 2**31 - 1)),
+        frames.FLOW_CONTROL_ERROR,
+    ),
     Attack(
         "more streams than allowed",
         _repeat(lambda peer, i: peer.headers(i, request(HOLD)), times=2000),
         frames.PROTOCOL_ERROR,
     ),
-    Attack("a message of 4 GiB is announced", _once(_call(1, ECHO, b"\0\xff\xff\xff\xff", end=False)), answers={1: "8"}),
+    Attack(
+        "a message of 4 GiB is announced",
+        _once(_call(1, ECHO, b"\0\xff\xff\xff\xff", end=False)),
+        answers={1: "8"},
+    ),
     Attack("the end within a message", _once(_call(1, ECHO, b"\0\0\0\0\5ab")), answers={1: "13"}),
-    Attack("a message that is compressed with nothing", _once(_call(1, ECHO, frames.message(b"x", compressed=True))), answers={1: "13"}),
+    Attack(
+        "a message that is compressed with nothing",
+        _once(_call(1, ECHO, frames.message(b"x", compressed=True))),
+        answers={1: "13"},
+    ),
     Attack(
         "paths that lead nowhere",
         _once(_paths),
         answers={
             **{2 * i + 1: "12" for i in range(len(_UNKNOWN_PATHS))},
-            **{2 * i + 1: "reset 1" for i in range(len(_UNKNOWN_PATHS), len(_UNKNOWN_PATHS) + len(_BAD_PATHS))},
+            **{
+                2 * i + 1: "reset 1"
+                for i in range(len(_UNKNOWN_PATHS), len(_UNKNOWN_PATHS) + len(_BAD_PATHS))
+            },
         },
     ),
     Attack(

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import pytest
 
 from attacks.scripts import ATTACKS, BIG, ECHO, HOLD, Attack, check_answers, request
 from wire import frames
 from wire.ends import End, Event, server
+from wire.heap import in_use
 
 MOST_BYTES = 4 << 20
 """What one connection may hold, whatever is sent to it: far below what the attacks would make it."""
-
-
-def in_use() -> int:
-    """Bytes in use in malloc's heap; 0 where it cannot be known."""
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallinfo2"):
-        return 0
-
-    class Info(ctypes.Structure):
-        _fields_ = [
-            (name, ctypes.c_size_t)
-            for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-        ]
-
-    libc.mallinfo2.restype = Info
-    info = libc.mallinfo2()
-    return int(info.uordblks + info.hblkhd)
 
 
 def application(end: End, paths: dict[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""Rich conversations as the bytes of one side, and an application that answers them in ways that a seed decides.
+"""Rich conversations as the bytes of one side, and an application that answers them as a seed decides.
 
 The same three parts serve hypothesis, the fuzz target and the attacks: `capture` makes the bytes that a peer
 sends to a session, `mutated` spoils them, and `Application` is what runs on top of the session.
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from tai_grpc._ext.http2.sansio import Session
-
 from wire import frames
 from wire.frames import OK_TRAILERS, REQUEST, RESPONSE, Peer, changed
 
@@ -24,7 +23,7 @@ CALLS = 6
 
 
 def capture(role: Role, seed: int) -> bytes:
-    """What a peer of a session of `role` sends: settings, several calls interleaved, and whatever else may come."""
+    """What a peer of a session of `role` sends: settings, interleaved calls, and whatever else may come."""
     rng = random.Random(seed)
     peer = Peer()
     values = rng.choice([{}, {}, {3: rng.randrange(1, 5)}, {4: rng.choice([0, 1, 1000, 1 << 20])}])
@@ -43,7 +42,9 @@ def capture(role: Role, seed: int) -> bytes:
         if rng.random() < 0.3:
             said.append(_aside(rng))
     if rng.random() < 0.2:
-        said.append(frames.goaway(rng.choice([0, 1, 3]) if role == "client" else 0, rng.choice([0, 2, 11]), b"bye"))
+        said.append(
+            frames.goaway(rng.choice([0, 1, 3]) if role == "client" else 0, rng.choice([0, 2, 11]), b"bye")
+        )
     return (frames.PREFACE if role == "server" else b"") + b"".join(said)
 
 
@@ -100,7 +101,9 @@ def _stream(role: Role, peer: Peer, rng: random.Random, stream_id: int) -> Itera
     if role == "server":
         fields = [*REQUEST, *_fields(rng)]
         if rng.random() < 0.1:
-            fields = list(changed(fields, rng.choice([{":method": "GET"}, {"content-type": "x/y"}, {":path": "x"}])))
+            fields = list(
+                changed(fields, rng.choice([{":method": "GET"}, {"content-type": "x/y"}, {":path": "x"}]))
+            )
         yield lambda: peer.headers(stream_id, fields, piece=rng.choice([16_384, 200]))
         yield from _body(rng, stream_id)
         yield rng.choice(
@@ -121,7 +124,9 @@ def _stream(role: Role, peer: Peer, rng: random.Random, stream_id: int) -> Itera
         return
     if kind < 0.3:
         status = rng.choice(["404", "503", "200"])
-        yield lambda: peer.headers(stream_id, changed(RESPONSE, {":status": status, "content-type": "text/html"}))
+        yield lambda: peer.headers(
+            stream_id, changed(RESPONSE, {":status": status, "content-type": "text/html"})
+        )
         yield lambda: frames.data(stream_id, b"<html>", end=True)
         return
     yield lambda: peer.headers(stream_id, [*RESPONSE, *_fields(rng)])
@@ -152,7 +157,7 @@ def split(octets: bytes) -> list[bytes]:
 
 
 def mutated(octets: bytes, rng: random.Random) -> bytes:
-    """Spoil some of it: frames twice, gone, moved, with other heads; bits flipped, bytes gone, added, cut off."""
+    """Spoil some of it: frames twice, gone, moved, with other heads; bits flipped, bytes gone or added."""
     parts = split(octets)
     for _ in range(rng.choice([1, 1, 2, 3, 8])):
         at = rng.randrange(len(parts)) if parts else 0
@@ -198,9 +203,9 @@ def _spoiled(part: bytes, rng: random.Random, how: int) -> bytes:
 
 
 class Application:
-    """What runs on a session: it does something at each event, as a seed and the event decide, however split."""
+    """What runs on a session: it does something at each event, as a seed and the event decide."""
 
-    def __init__(self, role: Role, seed: int, **limits: int) -> None:
+    def __init__(self, role: Role, seed: int, **limits: Any) -> None:
         self.role = role
         self.seed = seed
         self.session = Session(role, **limits)

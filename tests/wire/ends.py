@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from tai_grpc._ext.http2.sansio import Session
-
 from wire import frames
 from wire.frames import Peer, Seen
 

@@ -2,11 +2,11 @@
 
     python tests/_ext/http2/fuzz.py [--executions 1000000] [--seed 0] [--role client|server] [--input FILE]
 
-One execution is one session with an application on it (see wire/captures.py) that gets one spoiled capture in
-pieces. A finding is: an exception, an event out of place, more output or more streams than the limits allow,
-memory that grows over the run, or an execution that takes longer than five seconds. A crash of the process is one
-too: the input is written before each execution to a file that is named in the end. The first finding stops the
-run; its input is saved with all that is needed to run it again.
+One execution is one session with an application on it (see wire/captures.py) that gets one spoiled capture
+in pieces. A finding is: an exception, an event out of place, more output or more streams than the limits
+allow, memory that grows over the run, or an execution that takes longer than five seconds. A crash of the
+process is one too: the input is kept in a file before each execution. The first finding stops the run; the
+file has all that is needed to run it again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from wire.captures import Application, Role, capture, mutated
 
+ROLES: tuple[Role, ...] = ("server", "client")
 CAPTURES = 300
 LIMITS = {
     "max_streams": 20,
@@ -43,8 +44,13 @@ LONGEST_SECONDS = 5.0
 MOST_GROWTH_KIB = 65_536
 
 
-class Finding(Exception):
+class FindingError(Exception):
     """What an execution must not do."""
+
+
+def require(holds: bool, what: str) -> None:
+    if not holds:
+        raise FindingError(what)
 
 
 def execute(role: Role, seed: int, octets: bytes) -> None:
@@ -60,8 +66,7 @@ def execute(role: Role, seed: int, octets: bytes) -> None:
             octets = octets[size:]
             if rng.random() < 0.7:
                 said += len(application.send(rng.choice([1 << 30, 1 << 30, 1, 1000])))
-            if session.streams > LIMITS["max_streams"] + 10:
-                raise Finding(f"{session.streams} streams")
+            require(session.streams <= LIMITS["max_streams"] + 10, f"{session.streams} streams")
             if not session.alive and rng.random() < 0.5:
                 break
         if rng.random() < 0.2:
@@ -71,28 +76,25 @@ def execute(role: Role, seed: int, octets: bytes) -> None:
                 session.ping(5)
         for _ in range(3):
             said += len(application.send())
-        if said > MOST_OUTPUT:
-            raise Finding(f"{said} bytes of output")
+        require(said <= MOST_OUTPUT, f"{said} bytes of output")
         if rng.random() < 0.7:
             session.lost()
             application.react()
-            if session.streams:
-                raise Finding(f"{session.streams} streams are left")
-            if application.open:
-                raise Finding(f"streams {application.open} were never ended")
-    except (Finding, AssertionError):
+            require(session.streams == 0, f"{session.streams} streams are left")
+            require(not application.open, f"streams {application.open} were never ended")
+    except (FindingError, AssertionError):
         raise
     except Exception as error:
-        raise Finding(f"{type(error).__name__}: {error}") from error
+        raise FindingError(f"{type(error).__name__}: {error}") from error
 
 
 def fuzz(
-    executions: int, seed: int = 0, roles: tuple[Role, ...] = ("server", "client"), *, last: Path, progress: bool = False
+    executions: int, seed: int = 0, roles: tuple[Role, ...] = ROLES, *, last: Path, progress: bool = False
 ) -> None:
     """Run; raise what is found, with the input in `last`.
 
     Raises:
-        Finding: with what was seen.
+        FindingError: with what was seen.
     """
     rng = random.Random(seed)
     corpus = {role: [capture(role, seed * CAPTURES + i) for i in range(CAPTURES)] for role in roles}
@@ -112,7 +114,7 @@ def fuzz(
                 execute(role, one, octets)
                 now = time.monotonic()
                 if now - start > LONGEST_SECONDS:
-                    raise Finding(f"one execution took {now - start:.1f} s")
+                    raise FindingError(f"one execution took {now - start:.1f} s")
                 if i == min(executions // 10, 20_000):
                     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 if progress and (now - told > 5 or i == executions - 1):
@@ -120,7 +122,7 @@ def fuzz(
                     print(f"{i + 1:,} of {executions:,}, {(i + 1) / (now - began):,.0f} a second", flush=True)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
     if grown > MOST_GROWTH_KIB:
-        raise Finding(f"memory grew by {grown} KiB")
+        raise FindingError(f"memory grew by {grown} KiB")
     last.unlink()
 
 
@@ -145,10 +147,10 @@ def main() -> int:
         return 0
     last = Path(f"fuzz-http2-{given.seed}.input")
     print(f"the input under way is in {last}", flush=True)
-    roles: tuple[Role, ...] = (given.role,) if given.role else ("server", "client")
+    roles = (given.role,) if given.role else ROLES
     try:
         fuzz(given.executions, given.seed, roles, last=last, progress=True)
-    except (Finding, AssertionError):
+    except (FindingError, AssertionError):
         traceback.print_exc()
         print(f"found with seed {given.seed}; run it again with: {sys.argv[0]} --input {last}")
         return 1

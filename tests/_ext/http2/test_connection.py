@@ -1,4 +1,4 @@
-"""What concerns the whole connection: GOAWAY and the drain, requests that wait, pings, loss, order of events."""
+"""What concerns the whole connection: GOAWAY, the drain, requests that wait, pings, loss, events' order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tai_grpc._ext.http2.sansio import Session
 from tai_grpc._ext.primitives.clock import FrozenClock
 from wire import frames
-from wire.ends import End, client, server
+from wire.ends import End, Event, client, server
 from wire.frames import OK_TRAILERS, RESPONSE
 
 UNAVAILABLE = 14
@@ -29,7 +29,10 @@ def test_requests_over_the_peers_limit_wait_their_turn() -> None:
     ids = [end.session.request(f"/a/{i}") for i in range(5)]
     assert ids == [1, 3, 5, 7, 9]
     end.hear()
-    sent = lambda: [each.stream_id for each in frames.of_kind(end.heard, "headers")]  # noqa: E731
+
+    def sent() -> list[int]:
+        return [each.stream_id for each in frames.of_kind(end.heard, "headers")]
+
     assert sent() == [1, 3]
     end.say(end.peer.answer(3))
     assert sent() == [1, 3, 5]
@@ -245,18 +248,17 @@ def test_events_are_told_in_the_order_of_the_bytes() -> None:
     ]
 
 
+def kind_of(event: Event | None) -> object:
+    return event and event[0]
+
+
 def test_nothing_is_told_of_a_call_that_was_finished_or_reset_but_its_end() -> None:
     """However much of it came in the same read."""
     end = server()
-
-    def finish_at_once(event: tuple[object, ...]) -> None:
-        if event[0] == "request":
-            end.session.finish(event[1])
-
     session = end.session
     session.receive_data(end.peer.call(1, b"a", b"b"))
     # As a shell does it: it looks at one event, acts, and takes the next.
-    assert session.next_event()[0] == "request"
+    assert kind_of(session.next_event()) == "request"
     session.finish(1)
     assert session.next_event() is None
     end.hear()
@@ -266,14 +268,18 @@ def test_nothing_is_told_of_a_call_that_was_finished_or_reset_but_its_end() -> N
     other.session.request("/a/b")
     other.hear()
     other.session.receive_data(other.peer.answer(1, b"a", b"b"))
-    assert other.session.next_event()[0] == "response"
+    assert kind_of(other.session.next_event()) == "response"
     other.session.reset(1, frames.CANCEL)
     assert other.session.next_event() is None
 
 
 def test_events_outlive_the_bytes_that_they_came_with() -> None:
     end = server()
-    octets = [end.peer.headers(1), frames.data(1, frames.message(b"one" * 50)), frames.data(1, frames.message(b"two"))]
+    octets = [
+        end.peer.headers(1),
+        frames.data(1, frames.message(b"one" * 50)),
+        frames.data(1, frames.message(b"two")),
+    ]
     for each in octets:
         end.session.receive_data(bytes(bytearray(each)))
     del octets, each
@@ -374,18 +380,18 @@ def test_streams_outlive_their_session() -> None:
         end.hear()
         ids = list(range(1, 300, 2)) if role == "client" else [1]
         end.session.begin_anew()
+        session = end.session
         for stream_id in ids:
-            for use in (
-                lambda i: end.session.send_message(i, b"x"),
-                lambda i: end.session.half_close(i),
-                lambda i: end.session.finish(i),
-                lambda i: end.session.send_headers(i),
+            for use, arguments in (
+                (session.send_message, (b"x",)),
+                (session.half_close, ()),
+                (session.finish, ()),
+                (session.send_headers, ()),
             ):
                 with pytest.raises(RuntimeError):
-                    use(stream_id)
-            end.session.message_read(stream_id, 10)
-            end.session.reset(stream_id, frames.CANCEL)
-        del end
+                    use(stream_id, *arguments)
+            session.message_read(stream_id, 10)
+            session.reset(stream_id, frames.CANCEL)
 
 
 def test_a_session_that_is_part_of_a_cycle_goes() -> None:

@@ -20,14 +20,23 @@ def trailers_only(end: End, stream_id: int = 1) -> dict[str, str]:
 
 def test_a_request_tells_path_metadata_and_timeout() -> None:
     end = server()
-    fields = [*REQUEST, ("grpc-timeout", "2S"), ("user-agent", "x/1"), ("a", "1"), ("a", "2"), ("b-bin", "AQ")]
+    fields = [
+        *REQUEST,
+        ("grpc-timeout", "2S"),
+        ("user-agent", "x/1"),
+        ("a", "1"),
+        ("a", "2"),
+        ("b-bin", "AQ"),
+    ]
     (request, ended) = end.say(end.peer.call(1, fields=fields))
     metadata = (("user-agent", "x/1"), ("a", "1"), ("a", "2"), ("b-bin", b"\1"))
     assert request == ("request", 1, "/tai.Echo/Unary", metadata, 2.0)
     assert ended == ("half_closed", 1)
 
 
-@pytest.mark.parametrize("value", ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"])
+@pytest.mark.parametrize(
+    "value", ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"]
+)
 def test_content_types_of_grpc_are_taken(value: str) -> None:
     end = server()
     events = end.say(end.peer.call(1, fields=changed(REQUEST, {"content-type": value})))
@@ -56,7 +65,9 @@ def test_te_may_be_missing() -> None:
     assert end.say(end.peer.call(1, fields=changed(REQUEST, {"te": None})))[0][0] == "request"
 
 
-@pytest.mark.parametrize("value", ["1", "S", "123456789S", "1s", "-1S", "1.5S", "99999999999999999999999n", ""])
+@pytest.mark.parametrize(
+    "value", ["1", "S", "123456789S", "1s", "-1S", "1.5S", "99999999999999999999999n", ""]
+)
 def test_a_timeout_that_is_none_is_refused_with_a_status(value: str) -> None:
     end = server()
     events = end.say(end.peer.call(1, fields=changed(REQUEST, {"grpc-timeout": value})))

@@ -106,7 +106,9 @@ def test_metadata_come_back_as_they_were(metadata: tuple[tuple[str, str | bytes]
     ],
 )
 def test_metadata_that_cannot_be_sent_say_which_key(metadatum: tuple[str, str], error: type) -> None:
-    with pytest.raises(error, match=re.escape(repr(metadatum[0])) if metadatum[0] != 5 else "int"):
+    with pytest.raises(
+        error, match=re.escape(repr(metadatum[0])) if isinstance(metadatum[0], str) else "int"
+    ):
         sansio.metadata_roundtrip([metadatum])
 
 
@@ -132,7 +134,9 @@ def test_the_user_agent_of_another_is_not_passed_on() -> None:
 def test_binary_values_arrive_padded_or_not_and_joined_or_not(
     values: list[bytes], padded: bool, comma: str
 ) -> None:
-    encoded = [base64.b64encode(value).decode() for value in [*values, b"\1"]]  # a field's value does not end in a space
+    encoded = [
+        base64.b64encode(value).decode() for value in [*values, b"\1"]
+    ]  # a field's value does not end in a space
     joined = comma.join(text if padded else text.rstrip("=") for text in encoded)
     end = server()
     fields = frames.changed(frames.REQUEST, {"x-bin": joined})
@@ -158,7 +162,13 @@ def test_binary_values_are_sent_without_padding() -> None:
 
 def test_the_timeout_of_a_request_is_a_field() -> None:
     end = client()
-    for seconds, text in ((1.5, "1500000u"), (0.0, "0n"), (1e-9, "1n"), (7200, "7200000m"), (1e7, "10000000S")):
+    for seconds, text in (
+        (1.5, "1500000u"),
+        (0.0, "0n"),
+        (1e-9, "1n"),
+        (7200, "7200000m"),
+        (1e7, "10000000S"),
+    ):
         stream_id = end.session.request("/a/b", timeout=seconds)
         end.hear()
         found = plain_timeout(end.headers(stream_id)[0]["grpc-timeout"].encode())

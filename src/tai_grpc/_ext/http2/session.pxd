@@ -63,8 +63,8 @@ cdef int stream_send_message(
     StreamState *stream, const char *data, size_t size, bint compressed
 ) noexcept nogil
 cdef int stream_half_close(StreamState *stream) noexcept nogil  # client
-# Server: the status, `message` in UTF-8, trailing metadata (fields, or NULL), after what is queued. Nothing is
-# told of the stream any more but that it is CLOSED.
+# Server: the status, `message` in UTF-8, trailing metadata (fields, or NULL), after what is queued. Nothing
+# is told of the stream any more but that it is CLOSED.
 cdef int stream_finish(
     StreamState *stream, int status, const char *message, size_t message_size, const Buffer *trailers
 ) noexcept nogil
