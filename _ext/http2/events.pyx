@@ -5,7 +5,7 @@ A stream lives as long as somebody refers to it: the session while nghttp2 knows
 and the shell that took it on.
 """
 
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -175,6 +175,8 @@ cdef void stream_unlink(StreamState *stream) noexcept nogil:
     elif session.settings.role == CLIENT:
         session.sent_streams -= 1
     chunks_free(stream)
+    session.withheld -= stream.withheld
+    session.partial_bytes -= <int64_t>stream.partial.capacity
     buffer_free(&stream.partial)
     buffer_free(&stream.fields)
     stream.session = NULL

@@ -8,6 +8,10 @@ byte of memory is taken for it, and memory is taken as its bytes arrive, never b
 A stream's window: the bytes of messages that wait to be read are withheld from the peer until they were, so
 a stream holds at most its window and one message more. While none waits, the bytes of the message under way
 are given back at once, or one larger than the window could never arrive.
+
+The connection's window opens at once, so that one stream which is read slowly does not stop the others, until
+`max_buffered_bytes` wait to be read. Messages under way cannot wait, since each of them may be what its reader
+needs to go on: where those of other streams take more than that, a further one is refused.
 """
 
 from libc.stdint cimport int64_t, uint32_t
@@ -23,7 +27,8 @@ from tai_grpc._ext.http2.fields cimport (
     accepted_of, decimal_of, decimal_text, encoding_of, is_grpc, timeout_of,
 )
 from tai_grpc._ext.http2.nghttp2 cimport (
-    NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, nghttp2_session_consume_stream, nghttp2_submit_rst_stream,
+    NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
+    nghttp2_submit_rst_stream,
 )
 from tai_grpc._ext.http2.state cimport (
     BY_PROTOCOL, ENDED, FAILED, IDENTITY, MESSAGE, OTHER, SERVER,
@@ -155,6 +160,7 @@ cdef int _response_field(
 cdef void read_data(StreamState *stream, const char *data, size_t size) noexcept nogil:
     cdef Cursor cursor = cursor_on(data, size)
     stream.withheld += <int64_t>size
+    stream.session.withheld += <int64_t>size
     while not stream.deaf and cursor_left(&cursor) != 0:
         if stream.partial_size < 0:
             if not _read_prefix(stream, &cursor):
@@ -234,8 +240,7 @@ cdef bint _read_message(StreamState *stream, Cursor *cursor) noexcept nogil:
     read_bytes(cursor, there, &data)
     if stream.partial.capacity - stream.partial.size < there:
         capacity = max(stream.partial.size + there, 2 * stream.partial.capacity, <size_t>FIRST_BYTES)
-        if buffer_resize(&stream.partial, min(size, capacity)) != 0:
-            stream_fail(stream, RESOURCE_EXHAUSTED, b"out of memory", False)
+        if not _resize_partial(stream, min(size, capacity)):
             return False
     buffer_append(&stream.partial, data, there)
     if stream.partial.size < size:
@@ -244,8 +249,23 @@ cdef bint _read_message(StreamState *stream, Cursor *cursor) noexcept nogil:
     if event is not NULL:
         event.data = event.owned = stream.partial.data
         event.size = size
+        stream.session.partial_bytes -= <int64_t>stream.partial.capacity
         stream.partial.data = NULL
         stream.partial.size = stream.partial.capacity = 0
+    return True
+
+
+cdef bint _resize_partial(StreamState *stream, size_t capacity) noexcept nogil:
+    """Make room for more of the message under way; False: there is none, the stream has failed."""
+    cdef SessionState *session = stream.session
+    cdef int64_t others = session.partial_bytes - <int64_t>stream.partial.capacity
+    if others > session.settings.max_buffered_bytes:
+        stream_fail(stream, RESOURCE_EXHAUSTED, b"too many large messages arrive on this connection", False)
+        return False
+    if buffer_resize(&stream.partial, capacity) != 0:
+        stream_fail(stream, RESOURCE_EXHAUSTED, b"out of memory", False)
+        return False
+    session.partial_bytes = others + <int64_t>capacity
     return True
 
 
@@ -260,8 +280,17 @@ cdef inline Event *_message(StreamState *stream) noexcept nogil:
 
 cdef inline void _give_back(StreamState *stream, int64_t size) noexcept nogil:
     stream.withheld -= size
-    if size != 0 and not stream.closed:
+    if stream.closed:
+        return
+    stream.session.withheld -= size
+    if size != 0:
         nghttp2_session_consume_stream(stream.session.http2, stream.id, <size_t>size)
+
+
+cdef void connection_give_back(SessionState *session) noexcept nogil:
+    if session.owed != 0 and session.withheld <= session.settings.max_buffered_bytes:
+        nghttp2_session_consume_connection(session.http2, <size_t>session.owed)
+        session.owed = 0
 
 
 cdef void message_read(StreamState *stream, size_t size) noexcept nogil:
@@ -271,6 +300,8 @@ cdef void message_read(StreamState *stream, size_t size) noexcept nogil:
         _give_back(stream, stream.withheld)
     else:
         _give_back(stream, min(<int64_t>size + PREFIX, stream.withheld))
+    if stream.session is not NULL:
+        connection_give_back(stream.session)
 
 
 cdef bint read_end(StreamState *stream) noexcept nogil:
@@ -286,6 +317,7 @@ cdef bint read_end(StreamState *stream) noexcept nogil:
 cdef void stream_fail(StreamState *stream, int status, const char *text, bint owned) noexcept nogil:
     cdef Event *event
     stream.deaf = True
+    stream.session.partial_bytes -= <int64_t>stream.partial.capacity
     buffer_free(&stream.partial)
     stream.partial_size = -1
     stream.prefix_size = 0

@@ -22,7 +22,7 @@ from tai_grpc._ext.http2.events cimport (
 from tai_grpc._ext.http2.fields cimport status_of_http, status_of_reset
 from tai_grpc._ext.http2.nghttp2 cimport *
 from tai_grpc._ext.http2.reading cimport (
-    count_header, message_read, read_data, read_end, read_header, stream_ended, stream_fail,
+    connection_give_back, count_header, message_read, read_data, read_end, read_header, stream_ended, stream_fail,
 )
 from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_HTTP_STATUS, BY_PROTOCOL, BY_RESET, BY_STATUS, CLIENT, CLOSED, DEFAULT_WINDOW,
@@ -67,6 +67,7 @@ cdef SessionSettings session_defaults(int role) noexcept nogil:
     settings.max_header_fields = 128
     settings.max_header_bytes = 16384
     settings.max_message_bytes = 4 << 20
+    settings.max_buffered_bytes = 64 << 20
     settings.max_queued_frames = 10_000
     settings.reset_burst = 2000
     settings.reset_rate = 1000
@@ -612,14 +613,13 @@ cdef int _on_data(
     cdef StreamState *stream
     if session.over:
         return NGHTTP2_ERR_CALLBACK_FAILURE
-    # At once: one stream that is read slowly must not stop the others.
-    if nghttp2_session_consume_connection(http2, size) != 0:
-        return NGHTTP2_ERR_CALLBACK_FAILURE
+    session.owed += <int64_t>size
     stream = <StreamState *>nghttp2_session_get_stream_user_data(http2, stream_id)
     if stream is not NULL:
         if session.settings.role == CLIENT and not stream.answered and not stream.deaf:
             stream_fail(stream, INTERNAL, b"data before the response's headers", False)
         read_data(stream, <const char *>data, size)
+    connection_give_back(session)
     return 0
 
 
@@ -761,6 +761,7 @@ cdef int _on_stream_closed(
             stream.flags |= UNPROCESSED
         stream_ended(stream, status_of_reset(error_code), BY_RESET, error_code, NULL, 0)
     stream_unlink(stream)
+    connection_give_back(session)
     _served(session)
     return 0
 

@@ -221,6 +221,66 @@ def test_a_stream_holds_no_more_than_its_window_and_a_message(heap: Callable[[],
     assert heap() - before < 4 * WINDOW
 
 
+def test_the_connection_waits_when_too_much_is_not_read_and_goes_on_once_it_is() -> None:
+    """What all streams together hold is bounded as well."""
+    end = server(window_bytes=1 << 20, connection_window_bytes=WINDOW, max_buffered_bytes=200_000, auto_read=False)
+    message = frames.message(b"x" * 9_995)
+    window, sent = WINDOW, 0
+    for stream_id in range(1, 201, 2):
+        end.say(end.peer.headers(stream_id))
+    stream_ids = list(range(1, 201, 2)) * 2
+
+    def send() -> int:
+        """As many as the window allows, each on another stream."""
+        nonlocal window, sent
+        before = sent
+        while window >= len(message) and sent < len(stream_ids):
+            heard = len(end.heard)
+            end.say(frames.data(stream_ids[sent], message))
+            window += sum(each.number for each in frames.of_kind(end.heard[heard:], "window_update", 0))
+            window -= len(message)
+            sent += 1
+        return sent - before
+
+    assert 200_000 <= send() * 10_000 <= 200_000 + WINDOW + 10_000
+    heard = len(end.heard)
+    for stream_id in stream_ids[:10]:
+        end.session.message_read(stream_id, 9_995)
+    end.session.reset(stream_ids[10], frames.CANCEL)
+    end.hear()
+    window += sum(each.number for each in frames.of_kind(end.heard[heard:], "window_update", 0))
+    assert 5 <= send() <= 20
+
+
+def test_messages_under_way_are_bounded_over_all_streams(heap: Callable[[], int]) -> None:
+    """Each of them is within its limit, and its window open; a thousand of them are too much."""
+    end = server(max_buffered_bytes=1 << 20)
+    before = heap()
+    part = frames.message(b"", length=4_000_000) + b"x" * 16_000
+    for stream_id in range(1, 201, 2):
+        end.say(end.peer.headers(stream_id))
+    for _ in range(4):
+        for stream_id in range(1, 201, 2):
+            end.session.receive_data(frames.data(stream_id, part))
+            part_follows = b"x" * 16_000
+        end.take()
+        end.hear()
+        part = part_follows
+    failed = end.of_kind("failed")
+    assert 50 < len(failed) < 95
+    assert failed[0][2] == RESOURCE_EXHAUSTED
+    assert heap() - before < 6 << 20
+
+
+def test_one_large_message_is_no_such_case() -> None:
+    end = opened(max_buffered_bytes=100_000)
+    whole = frames.message(b"x" * 3_000_000)
+    end.say(*(frames.data(1, whole[at : at + 16_384]) for at in range(0, 900_000, 16_384)))
+    end.say(*(frames.data(1, whole[at : at + 16_384]) for at in range(901_120, 1_800_000, 16_384)))
+    end.say(*(frames.data(1, whole[at : at + 16_384]) for at in range(1_802_240, len(whole), 16_384)))
+    assert [len(each) for each in received(end)] == [3_000_000]
+
+
 # --- What goes out ---
 
 
