@@ -223,7 +223,9 @@ def test_a_stream_holds_no_more_than_its_window_and_a_message(heap: Callable[[],
 
 def test_the_connection_waits_when_too_much_is_not_read_and_goes_on_once_it_is() -> None:
     """What all streams together hold is bounded as well."""
-    end = server(window_bytes=1 << 20, connection_window_bytes=WINDOW, max_buffered_bytes=200_000, auto_read=False)
+    end = server(
+        window_bytes=1 << 20, connection_window_bytes=WINDOW, max_buffered_bytes=200_000, auto_read=False
+    )
     message = frames.message(b"x" * 9_995)
     window, sent = WINDOW, 0
     for stream_id in range(1, 201, 2):
