@@ -14,7 +14,9 @@ class _Policy(Protocol):
 
 @disjoint_base
 class Dispatcher:
-    def __init__(self, loop: asyncio.AbstractEventLoop, policy: _Policy, max_send_bytes: int = -1) -> None: ...
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, policy: _Policy, max_send_bytes: int = -1
+    ) -> None: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
     @property
