@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -23,7 +23,10 @@ from tai_grpc.aio._server_credentials import ServerCredentials, _DynamicContext,
 
 _log = logging.getLogger(__name__)
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+SHUTDOWN_TIMEOUT: Final = 1.0
+"""How long a TLS connection that is closed waits for its client to say the same, in seconds."""
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 class Server(grpc.aio.Server):
@@ -122,6 +125,7 @@ class Server(grpc.aio.Server):
                 if credentials is not None:
                     settings["ssl"] = credentials.context
                     settings["ssl_handshake_timeout"] = self._options.handshake_timeout
+                    settings["ssl_shutdown_timeout"] = SHUTDOWN_TIMEOUT
                     _report_to(loop, credentials.context)
                 listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
                 self._listening.append(await listen(factory, sock=one, backlog=ACCEPTS, **settings))
