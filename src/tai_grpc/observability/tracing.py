@@ -7,13 +7,14 @@ carry the same trace id.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 # https://www.w3.org/TR/trace-context/#traceparent-header; a version after 00 may append fields.
 _TRACEPARENT: Final = re.compile(
@@ -24,6 +25,23 @@ _ALIAS: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SAMPLED: Final = 1
 # "sampled" and, of level 2, "random trace id"; the others are reserved and must not be passed on.
 _KNOWN_FLAGS: Final = 3
+
+_spans: Final[list[str]] = []
+"""Random ids of spans: 256 at a time, as asking the system for each would cost more than all else here."""
+os.register_at_fork(after_in_child=_spans.clear)
+
+
+def _random_span() -> str:
+    while True:
+        try:
+            return _spans.pop()
+        except IndexError:
+            digits = os.urandom(8 * 256).hex()
+            _spans.extend(digits[at : at + 16] for at in range(0, len(digits), 16))
+
+
+def _random_trace() -> str:
+    return _random_span() + _random_span()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +59,7 @@ class TraceContext:
     @classmethod
     def new(cls) -> TraceContext:
         """Start a trace."""
-        return cls(secrets.token_hex(16), secrets.token_hex(8))
+        return cls(_random_trace(), _random_span())
 
     @classmethod
     def from_metadata(cls, metadata: Iterable[tuple[str, str | bytes]]) -> TraceContext | None:
@@ -50,13 +68,19 @@ class TraceContext:
         An `x-trace-id` alone starts a trace: it is the trace id if it has that form; any other printable text
         (up to 128 characters) gives its SHA-256's first half, so that every service derives the same one.
         """
-        found: dict[str, list[str]] = {"traceparent": [], "x-trace-id": []}
+        parent = alias = ""
+        parents = aliases = 0
         for key, value in metadata:
-            if key in found and isinstance(value, str):
-                found[key].append(value)
+            if key == "traceparent" and isinstance(value, str):
+                parent = value
+                parents += 1
+            elif key == "x-trace-id" and isinstance(value, str):
+                alias = value
+                aliases += 1
         # One that is there twice says nothing: which of the two would it be?
-        parent, alias = (values[0] if len(values) == 1 else "" for values in found.values())
-        if not _ALIAS.fullmatch(alias):
+        if parents != 1:
+            parent = ""
+        if aliases != 1 or not _ALIAS.fullmatch(alias):
             alias = ""
         match = _TRACEPARENT.fullmatch(parent)
         if match is not None and not (match[1] == "00" and match[5]):
@@ -65,12 +89,12 @@ class TraceContext:
         if not alias:
             return None
         if _HEX_ID.fullmatch(alias):
-            return cls(alias, secrets.token_hex(8))
-        return cls(hashlib.sha256(alias.encode()).hexdigest()[:32], secrets.token_hex(8), alias=alias)
+            return cls(alias, _random_span())
+        return cls(hashlib.sha256(alias.encode()).hexdigest()[:32], _random_span(), alias=alias)
 
     def child(self) -> TraceContext:
         """Return the context of a span below this one."""
-        return replace(self, span_id=secrets.token_hex(8))
+        return TraceContext(self.trace_id, _random_span(), self.flags, self.alias)
 
     def to_metadata(self) -> tuple[tuple[str, str], ...]:
         """Return what a call carries to its server."""
@@ -80,12 +104,56 @@ class TraceContext:
         )
 
 
-CURRENT_TRACE: Final[ContextVar[TraceContext | None]] = ContextVar("tai_grpc_trace", default=None)
+class _Served(Protocol):
+    """What is asked of a servicer context."""
+
+    def invocation_metadata(self) -> Any: ...
+
+
+class ServedTrace:
+    """The trace of a call being served: taken up from its caller, or started, when somebody first asks.
+
+    Most calls end before anybody does.
+    """
+
+    __slots__ = ("_call", "_trace")
+
+    _resolving = threading.Lock()
+
+    def __init__(self, call: _Served) -> None:
+        self._call = call
+        self._trace: TraceContext | None = None
+
+    def resolve(self) -> TraceContext:
+        if self._trace is None:
+            parent = TraceContext.from_metadata(self._call.invocation_metadata() or ())
+            trace = parent.child() if parent else TraceContext.new()
+            with self._resolving:  # a handler's threads may ask at the same time
+                self._trace = self._trace or trace
+        return self._trace
+
+    # As the calls that its handler makes read it.
+
+    @property
+    def trace_id(self) -> str:
+        return self.resolve().trace_id
+
+    @property
+    def flags(self) -> int:
+        return self.resolve().flags
+
+    @property
+    def alias(self) -> str:
+        return self.resolve().alias
+
+
+CURRENT_TRACE: Final[ContextVar[TraceContext | ServedTrace | None]] = ContextVar("tai_grpc_trace", default=None)
 
 
 def current_trace() -> TraceContext | None:
     """Return the context of the call being served, None outside of one."""
-    return CURRENT_TRACE.get()
+    trace = CURRENT_TRACE.get()
+    return trace.resolve() if isinstance(trace, ServedTrace) else trace
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from tai_grpc.config import GrpcServerConfig
+from tai_grpc.server.counts import ServerCounts
 from tai_grpc.server.layers import LayerInterceptor, layered, server_layers
 from tai_grpc.services.control_plane import ControlPlane
 from tai_grpc.stores.base import Store
@@ -182,7 +183,7 @@ class _Running:
 def _transport_server(config: GrpcServerConfig) -> grpc.aio.Server:
     """Return a server without services on the transport that the config means."""
     transport = chosen(config.transport)
-    layers = server_layers(config, transport)
+    layers = server_layers(config, transport, ServerCounts())
     options = [
         # Two servers on one port is a mistake, not a cluster.
         ("grpc.so_reuseport", 0),

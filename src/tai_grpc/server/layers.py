@@ -1,7 +1,7 @@
 """What every call passes on its way in, and the one place that states the order.
 
-trace -> deadline -> handler. The order means: a call that runs out of time is still traced and logged; what
-the handler calls on inherits both its trace and the time it has left.
+trace, metrics -> deadline -> handler. The order means: a call that runs out of time is still traced, counted
+and logged; what the handler calls on inherits both its trace and the time it has left.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from time import monotonic, monotonic_ns
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import grpc
 
 from tai_grpc.config import GrpcServerConfig, Transport
-from tai_grpc.observability.tracing import CURRENT_TRACE, TraceContext
+from tai_grpc.observability.tracing import CURRENT_TRACE, ServedTrace
 from tai_grpc.resilience.timeout import CURRENT_DEADLINE
+from tai_grpc.server.counts import ServerCounts
 from tai_grpc.server.threads import in_thread, iterate_in_thread
 from tai_grpc.status import StatusCode
 
@@ -38,109 +39,154 @@ _SERVER_FAULTS: Final = frozenset(
 )
 
 
-class Call(NamedTuple):
-    """A call on its way in. `method` is "pkg.Service/Method"; `streams` when its answer is a stream."""
+class Method(NamedTuple):
+    """What is served. `name` is "pkg.Service/Method"; `streams` when its answer is a stream."""
 
-    method: str
-    context: Context
+    name: str
     streams: bool
 
 
-Proceed = Callable[[], Awaitable[Any]]
-"""What is further in: the next layer, or at last the handler."""
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+"""What answers a request: a handler, or one with layers around it."""
 
-Layer = Callable[[Call, Proceed], Awaitable[Any]]
+Layer = Callable[[Method, Behaviour], Behaviour]
+"""Puts itself around what is further in. That happens once for a method, not at every call."""
 
 
-def server_layers(config: GrpcServerConfig, transport: Transport) -> Sequence[Layer]:
+def server_layers(config: GrpcServerConfig, transport: Transport, counts: ServerCounts) -> Sequence[Layer]:
     """Return the layers, the outermost first."""
     if transport == "native":
-        return (traced, inherited)  # it ends each call at the server's maximum by itself
-    return (traced, deadline(config.max_timeout, config.max_stream_timeout))
+        return (observed(counts), inherited)  # it ends each call at the server's maximum by itself
+    return (observed(counts), deadline(config.max_timeout, config.max_stream_timeout))
 
 
-async def traced(call: Call, proceed: Proceed) -> Any:
-    """Take up the caller's trace, or start one, and log how the call went, once.
+def observed(counts: ServerCounts) -> Layer:
+    """Take up the caller's trace, or start one, count the call, and log how it went, once.
 
     A handler's unforeseen exception is logged with its traceback and answered with UNKNOWN; its text stays
     here, since it may tell what a caller should not know.
     """
-    parent = TraceContext.from_metadata(call.context.invocation_metadata() or ())
-    trace = parent.child() if parent else TraceContext.new()
-    begun = time.monotonic()
-    # Each call has a context of its own, which ends with it: nothing is to be put back.
-    CURRENT_TRACE.set(trace)
-    try:
-        response = await proceed()
-    except asyncio.CancelledError:
-        _note(call, begun, logging.DEBUG, StatusCode.CANCELLED)
-        raise
-    except (grpc.aio.AbortError, grpc.aio.BaseError):
-        code = _code(call.context)
-        _note(call, begun, logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
-        raise
-    except Exception as error:
-        code = _code(call.context)
-        if code is not StatusCode.OK:
-            # As generated code does where a method is not implemented: it says so, then raises.
-            _note(call, begun, logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG, code)
-            await call.context.abort(code, call.context.details() or str(error))
-        _note(call, begun, logging.ERROR, StatusCode.UNKNOWN, error)
-        await call.context.abort(
-            StatusCode.UNKNOWN, f"the handler failed; the server's log has trace_id={trace.trace_id}"
+    started, ended, failed, record = (
+        counts.started.add,
+        counts.ended.add,
+        counts.failed.add,
+        counts.latency.record,
+    )
+
+    def layer(method: Method, proceed: Behaviour) -> Behaviour:
+        async def serve(request: Any, context: Context) -> Any:
+            begun_ns = monotonic_ns()
+            # Each call has a context of its own, which ends with it: nothing is to be put back.
+            CURRENT_TRACE.set(ServedTrace(context))
+            started()
+            try:
+                response = await proceed(request, context)
+            except BaseException as error:
+                ended()
+                failed()
+                await _failed(method, context, begun_ns, error)
+                raise
+            code = context.code()
+            ended()
+            if code and _code(code) is not StatusCode.OK:
+                failed()
+            elif not method.streams:
+                record((monotonic_ns() - begun_ns) // 1000)
+            if _log.isEnabledFor(logging.DEBUG):
+                _note(method, context, begun_ns, logging.DEBUG, _code(code))
+            return response
+
+        return serve
+
+    return layer
+
+
+async def _failed(method: Method, context: Context, begun_ns: int, error: BaseException) -> None:
+    """Log what a handler raised; unless that says itself how the call ends, abort it."""
+    if isinstance(error, asyncio.CancelledError):
+        _note(method, context, begun_ns, logging.DEBUG, StatusCode.CANCELLED)
+        return
+    code = _code(context.code())
+    level = logging.WARNING if code in _SERVER_FAULTS else logging.DEBUG
+    if isinstance(error, (grpc.aio.AbortError, grpc.aio.BaseError)):
+        _note(method, context, begun_ns, level, code)
+    elif not isinstance(error, Exception):
+        return
+    elif code is not StatusCode.OK:
+        # As generated code does where a method is not implemented: it says so, then raises.
+        _note(method, context, begun_ns, level, code)
+        await context.abort(code, context.details() or str(error))
+    else:
+        _note(method, context, begun_ns, logging.ERROR, StatusCode.UNKNOWN, error)
+        trace = CURRENT_TRACE.get()
+        await context.abort(
+            StatusCode.UNKNOWN,
+            f"the handler failed; the server's log has trace_id={trace.trace_id if trace else ''}",
         )
-    if _log.isEnabledFor(logging.DEBUG):
-        _note(call, begun, logging.DEBUG, _code(call.context))
-    return response
 
 
-def _note(call: Call, begun: float, level: int, code: StatusCode, error: BaseException | None = None) -> None:
+def _note(
+    method: Method,
+    context: Context,
+    begun_ns: int,
+    level: int,
+    code: StatusCode,
+    error: BaseException | None = None,
+) -> None:
     if _log.isEnabledFor(level):
         fields = {
-            "method": call.method,
+            "method": method.name,
             "code": code.name,
-            "duration_ms": round((time.monotonic() - begun) * 1e3, 3),
-            "peer": call.context.peer(),
+            "duration_ms": round((monotonic_ns() - begun_ns) / 1e6, 3),
+            "peer": context.peer(),
         }
-        _log.log(level, "%s answered %s", call.method, code.name, extra=fields, exc_info=error)
+        _log.log(level, "%s answered %s", method.name, code.name, extra=fields, exc_info=error)
 
 
-def _code(context: Context) -> StatusCode:
-    code: object = context.code()
+def _code(given: object) -> StatusCode:
+    """What a handler has set, which may be a member, its number or nothing."""
     for member in StatusCode:
-        if code in (member, member.value[0]):
+        if given in (member, member.value[0]):
             return member
     return StatusCode.OK
 
 
-async def inherited(call: Call, proceed: Proceed) -> Any:
+def inherited(method: Method, proceed: Behaviour) -> Behaviour:
     """Let the calls that the handler makes have no more time than it has."""
-    left = call.context.time_remaining()
-    if left is not None:
-        CURRENT_DEADLINE.set(time.monotonic() + left)
-    return await proceed()
+
+    async def serve(request: Any, context: Context) -> Any:
+        left = context.time_remaining()
+        if left is not None:
+            CURRENT_DEADLINE.set(monotonic() + left)
+        return await proceed(request, context)
+
+    return serve
 
 
 def deadline(max_timeout: float, max_stream_timeout: float | None) -> Layer:
     """Cut each call's time to the server's maximum, and cancel its handler when that is over."""
 
-    async def layer(call: Call, proceed: Proceed) -> Any:
-        limit = max_stream_timeout if call.streams else max_timeout
-        asked = call.context.time_remaining()
-        timeout = min((seconds for seconds in (limit, asked) if seconds is not None), default=None)
-        if timeout is None:
-            return await proceed()
-        CURRENT_DEADLINE.set(time.monotonic() + timeout)
-        try:
-            async with asyncio.timeout(timeout) as scope:
-                return await proceed()
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            whose = "the server's maximum" if timeout == limit else "the caller's"
-            await call.context.abort(
-                StatusCode.DEADLINE_EXCEEDED, f"the deadline, {whose}, passed after {timeout:.3f} s"
-            )
+    def layer(method: Method, proceed: Behaviour) -> Behaviour:
+        limit = max_stream_timeout if method.streams else max_timeout
+
+        async def serve(request: Any, context: Context) -> Any:
+            asked = context.time_remaining()
+            timeout = min((seconds for seconds in (limit, asked) if seconds is not None), default=None)
+            if timeout is None:
+                return await proceed(request, context)
+            CURRENT_DEADLINE.set(monotonic() + timeout)
+            try:
+                async with asyncio.timeout(timeout) as scope:
+                    return await proceed(request, context)
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                whose = "the server's maximum" if timeout == limit else "the caller's"
+                await context.abort(
+                    StatusCode.DEADLINE_EXCEEDED, f"the deadline, {whose}, passed after {timeout:.3f} s"
+                )
+
+        return serve
 
     return layer
 
@@ -156,27 +202,20 @@ def layered(layers: Sequence[Layer], method: str, handler: Handler) -> Handler:
     kind = f"{'stream' if handler.request_streaming else 'unary'}_"
     kind += "stream" if handler.response_streaming else "unary"
     behaviour: Callable[..., Any] = getattr(handler, kind)
-    inner = _stream(behaviour) if handler.response_streaming else _unary(behaviour)
-
-    async def around(request: object, context: Context) -> Any:
-        call = Call(method, context, handler.response_streaming)
-        proceed: Proceed = partial(inner, request, context)
-        for layer in inwards:
-            proceed = partial(layer, call, proceed)
-        return await proceed()
-
-    inwards = tuple(reversed(layers))
+    served = _stream(behaviour) if handler.response_streaming else _unary(behaviour)
+    for layer in reversed(layers):
+        served = layer(Method(method, handler.response_streaming), served)
     make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
-    return make(around, handler.request_deserializer, handler.response_serializer)
+    return make(served, handler.request_deserializer, handler.response_serializer)
 
 
-def _unary(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def _unary(behaviour: Callable[..., Any]) -> Behaviour:
     if inspect.iscoroutinefunction(behaviour):
         return behaviour
     return partial(in_thread, behaviour)
 
 
-def _stream(behaviour: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+def _stream(behaviour: Callable[..., Any]) -> Behaviour:
     if inspect.iscoroutinefunction(behaviour):
         return behaviour
     generate = behaviour if inspect.isasyncgenfunction(behaviour) else partial(iterate_in_thread, behaviour)
