@@ -84,6 +84,10 @@ def member(default: Enum) -> Setting:
     return Setting(default, tuple(kind), (default.value, default.name, 0, None), tuple(map(str, kind)))
 
 
+def flag(*, default: bool) -> Setting:
+    return Setting(default, (True, False), (0, 1, None, "True"), ("a bool",))
+
+
 def nested(default: Any, *, optional: bool = False) -> Setting:
     kind = type(default)
     good: tuple[Any, ...] = (kind(),)
@@ -248,6 +252,8 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "max_watch_backlog": whole(1_000, 1, 1_000_000),
         "limits": nested(StoreLimits()),
         "transport": TRANSPORT,
+        "control_plane": flag(default=True),
+        "reuse_port": flag(default=False),
     },
 }
 

@@ -57,7 +57,7 @@ from tai_grpc.resilience import (
 
 if TYPE_CHECKING:
     from tai_grpc.client import BlockingGrpcClient, ClientStats, GrpcClient, Postpone, Reject, Worker
-    from tai_grpc.server import GrpcServer
+    from tai_grpc.server import GrpcServer, ServerStats, run_workers
     from tai_grpc.status import CallError
 
 _NEEDS_GRPC = {
@@ -68,7 +68,9 @@ _NEEDS_GRPC = {
     "GrpcServer": "tai_grpc.server",
     "Postpone": "tai_grpc.client",
     "Reject": "tai_grpc.client",
+    "ServerStats": "tai_grpc.server",
     "Worker": "tai_grpc.client",
+    "run_workers": "tai_grpc.server",
 }
 
 __all__ = [
@@ -111,6 +113,7 @@ __all__ = [
     "RetryBudget",
     "RetryBudgetConfig",
     "RetryConfig",
+    "ServerStats",
     "SlowStartConfig",
     "StoreFullError",
     "StoreLimits",
@@ -122,6 +125,7 @@ __all__ = [
     "Window",
     "Worker",
     "__version__",
+    "run_workers",
 ]
 
 

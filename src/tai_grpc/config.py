@@ -538,7 +538,9 @@ class GrpcServerConfig:
     Calls in flight when the server is asked to stop have `grace` seconds to finish. At most
     `max_concurrent_calls` run at once; one more is refused with RESOURCE_EXHAUSTED. A watcher with more than
     `max_watch_backlog` updates unread is cut off. `transport` is "native" or "grpcio", None: the native one
-    where it was built.
+    where it was built. Without `control_plane` only the servicers that were added are served, with
+    grpc.health.v1 and reflection. With `reuse_port` other processes of this user may listen on the same port
+    (SO_REUSEPORT), and the system deals out the connections; see `run_workers`, which needs no such setting.
     """
 
     listen: str = "127.0.0.1:50051"
@@ -550,10 +552,14 @@ class GrpcServerConfig:
     max_watch_backlog: int = 1_000
     limits: StoreLimits = field(default_factory=StoreLimits)
     transport: Transport | None = None
+    control_plane: bool = True
+    reuse_port: bool = False
 
     def __post_init__(self) -> None:
         check_transport(self.transport)
         check_address("listen", self.listen)
+        check_type("control_plane", self.control_plane, bool)
+        check_type("reuse_port", self.reuse_port, bool)
         check_float("max_timeout", self.max_timeout, 0.0, MAX_SECONDS, above=True)
         if self.max_stream_timeout is not None:
             check_float("max_stream_timeout", self.max_stream_timeout, 0.0, MAX_SECONDS, above=True)

@@ -2,11 +2,15 @@
 
 import asyncio
 import re
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import pytest
 
-from tai_grpc.observability.tracing import TraceContext, current_trace, trace_scope
+from tai_grpc.observability.tracing import ServedTrace, TraceContext, current_trace, trace_scope
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -164,3 +168,60 @@ async def test_a_task_has_the_trace_of_where_it_was_started_and_its_own_do_not_l
         await asyncio.gather(work(TraceContext.new()), work(TraceContext.new()))
         assert current_trace() is outer
     assert seen == [outer, outer]
+
+
+class Served:
+    """A call that is being served, as far as its trace goes."""
+
+    def __init__(self, *metadata: tuple[str, str]) -> None:
+        self.metadata = metadata
+        self.asked = 0
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        self.asked += 1
+        return self.metadata
+
+
+def test_a_served_trace_is_taken_up_when_somebody_asks_and_stays_the_same() -> None:
+    call = Served(("traceparent", HEADER), ("x-trace-id", "order-4711"))
+    served = ServedTrace(call)
+    assert call.asked == 0
+    trace = served.resolve()
+    assert (trace.trace_id, trace.flags, trace.alias) == (TRACE, 1, "order-4711")
+    assert trace.span_id != SPAN
+    assert (served.trace_id, served.flags, served.alias) == (TRACE, 1, "order-4711")
+    assert served.resolve() is trace
+    assert call.asked == 1
+
+
+def test_a_served_trace_without_a_caller_is_started() -> None:
+    served = ServedTrace(Served())
+    assert re.fullmatch("[0-9a-f]{32}", served.trace_id)
+    assert served.trace_id == served.trace_id
+
+
+def test_threads_that_ask_at_the_same_time_get_the_same_trace() -> None:
+    for _ in range(50):
+        served, ready = ServedTrace(Served()), threading.Barrier(4)
+
+        def ask(served: ServedTrace = served, ready: threading.Barrier = ready) -> str:
+            ready.wait()
+            return served.trace_id
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len({future.result() for future in [pool.submit(ask) for _ in range(4)]}) == 1
+
+
+def test_a_forked_process_does_not_repeat_the_ids_of_its_parent() -> None:
+    program = """
+import os
+from tai_grpc.observability.tracing import TraceContext
+
+TraceContext.new()
+child = os.fork()
+print(TraceContext.new().trace_id, flush=True)
+child and os.waitpid(child, 0)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = ran.stdout.split()
+    assert first != second

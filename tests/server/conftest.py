@@ -11,6 +11,9 @@ import pytest
 
 from tai_grpc.config import GrpcServerConfig
 from tai_grpc.server import GrpcServer
+from transports import transport
+
+__all__ = ["transport"]
 
 Serve = Callable[..., Awaitable[tuple[GrpcServer, Any]]]
 

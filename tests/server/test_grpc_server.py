@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.conftest import GenericServicer, Serve
 from tai_grpc.config import GrpcServerConfig
+from tai_grpc.errors import ConfigError
+from tai_grpc.resilience import Arena
 from tai_grpc.server import GrpcServer
+from tai_grpc.stores.memory import MemoryStore
 from tai_grpc.tai import HealthCheckRequest, StreamPoliciesRequest
 from tai_grpc.tai.v1.governor_pb2_grpc import GovernorStub
 
@@ -100,7 +104,10 @@ async def test_a_call_that_outlasts_the_grace_is_cancelled(serve: Serve) -> None
 SERVE = """
 import asyncio, sys
 from tai_grpc.config import GrpcServerConfig
+from tai_grpc.errors import ConfigError
+from tai_grpc.resilience import Arena
 from tai_grpc.server import GrpcServer
+from tai_grpc.stores.memory import MemoryStore
 
 class SlowServicer: pass
 
@@ -186,3 +193,87 @@ async def test_misuse_is_told(serve: Serve) -> None:
         fresh.add(object())
     with pytest.raises(RuntimeError, match="not running"):
         fresh.address  # noqa: B018 -- reading it is the point
+
+
+async def test_what_reached_a_handler_is_counted(serve: Serve) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: bytes, context: Any) -> bytes:
+        return request
+
+    async def refuse(request: bytes, context: Any) -> bytes:
+        context.set_code(StatusCode.NOT_FOUND)
+        return request
+
+    async def fail(request: bytes, context: Any) -> bytes:
+        raise ValueError("not today")
+
+    async def hang(request: bytes, context: Any) -> bytes:
+        begun.set()
+        await release.wait()
+        return request
+
+    async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield request
+
+    handlers: dict[str, Any] = {
+        function.__name__: grpc.unary_unary_rpc_method_handler(function)
+        for function in (answer, refuse, fail, hang)
+    }
+    handlers["stream"] = grpc.unary_stream_rpc_method_handler(stream)
+    server, channel = await serve(handlers)
+    assert counts(server) == (0, 0, 0, 0)
+    for _ in range(5):
+        await channel.unary_unary("/test.Generic/answer")(b"")
+    for name in ("refuse", "fail", "nowhere"):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary(f"/test.Generic/{name}")(b"")
+    assert [message async for message in channel.unary_stream("/test.Generic/stream")(b"1")] == [b"1"]
+    hanging = channel.unary_unary("/test.Generic/hang")(b"")
+    await begun.wait()
+    assert counts(server) == (9, 2, 1, 5), "nowhere has no handler"
+    hanging.cancel()
+    async with asyncio.timeout(5):
+        while server.stats().in_flight:  # noqa: ASYNC110 - the count is all that tells
+            await asyncio.sleep(0.001)
+    assert counts(server) == (9, 3, 0, 5)
+    assert 0 < server.stats().latency.max < 60_000_000
+    await server.stop()
+    assert counts(server) == (9, 3, 0, 5)
+
+
+def counts(server: GrpcServer) -> tuple[int, int, int, int]:
+    stats = server.stats()
+    return stats.started, stats.failed, stats.in_flight, stats.latency.count
+
+
+async def test_servers_that_share_an_arena_count_together(serve: Serve) -> None:
+    arena = Arena(None, 1 << 20)
+    first = GrpcServer(GrpcServerConfig(listen="127.0.0.1:0"), arena=arena)
+    second = GrpcServer(GrpcServerConfig(listen="127.0.0.1:0"), arena=arena)
+    for server in (first, second):
+        async with server, grpc.aio.insecure_channel(server.address) as channel:
+            await governor(channel).HealthCheck(HealthCheckRequest())
+    assert counts(first) == counts(second) == (2, 0, 0, 2)
+
+
+async def test_without_the_control_plane_only_what_was_added_is_served(serve: Serve) -> None:
+    server, channel = await serve({}, control_plane=False)
+    assert list(server.service_names) == [
+        "test.Generic",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ]
+    assert (await health(channel).Check(health_pb2.HealthCheckRequest())).status == SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await governor(channel).HealthCheck(HealthCheckRequest())
+    assert caught.value.code() is StatusCode.UNIMPLEMENTED
+    with pytest.raises(ConfigError, match="control_plane=False: expected True, or no store"):
+        GrpcServer(GrpcServerConfig(control_plane=False), MemoryStore())
+
+
+async def test_a_port_is_shared_with_who_asks_for_it(serve: Serve) -> None:
+    server, _ = await serve({}, reuse_port=True)
+    second, channel = await serve({}, reuse_port=True, listen=server.address)
+    assert second.address == server.address
+    assert (await health(channel).Check(health_pb2.HealthCheckRequest())).status == SERVING

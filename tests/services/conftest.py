@@ -13,6 +13,7 @@ from tai_grpc.stores.base import Store
 from tai_grpc.tai.v1.coordinator_pb2_grpc import CoordinatorStub
 from tai_grpc.tai.v1.governor_pb2_grpc import GovernorStub
 from tai_grpc.tai.v1.scheduler_pb2_grpc import SchedulerStub
+from transports import TRANSPORTS
 
 
 class Peer(NamedTuple):
@@ -27,12 +28,13 @@ class Peer(NamedTuple):
 Serve = Callable[..., Awaitable[Peer]]
 
 
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+@pytest.fixture(params=TRANSPORTS)
+async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(store: Store | None = None, **settings: Any) -> Peer:
-            server = GrpcServer(GrpcServerConfig(listen="127.0.0.1:0", grace=1.0, **settings), store)
+            settings = {"listen": "127.0.0.1:0", "grace": 1.0, "transport": request.param, **settings}
+            server = GrpcServer(GrpcServerConfig(**settings), store)
             await stack.enter_async_context(server)
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
             return Peer(server, GovernorStub(channel), CoordinatorStub(channel), SchedulerStub(channel))

@@ -19,7 +19,6 @@ from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
 from tai_grpc.cli.interrupt import end_at_ctrl_c
-from tai_grpc.cli.loop import run
 from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.engine import EndReason, LoadResult, LoadRun
@@ -27,6 +26,7 @@ from tai_grpc.load.methods import Method, find_method
 from tai_grpc.load.payload import parse_messages, parse_metadata, parse_string_map
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.report import Report, to_json, to_summary
+from tai_grpc.transport.loop import run
 
 _FORMATS: Final = {"summary": to_summary, "json": to_json}
 _LATER_FORMATS: Final = ("csv", "pretty", "html", "prometheus")

@@ -10,10 +10,10 @@ import click
 from tai_grpc.cli import params
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
-from tai_grpc.cli.loop import run
 from tai_grpc.config import GrpcServerConfig
 from tai_grpc.observability.logging import configure_logging
 from tai_grpc.server import GrpcServer
+from tai_grpc.transport.loop import run
 
 _DEFAULTS: Final = GrpcServerConfig()
 _LEVELS: Final = ("debug", "info", "warning", "error")

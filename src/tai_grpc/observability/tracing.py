@@ -147,7 +147,9 @@ class ServedTrace:
         return self.resolve().alias
 
 
-CURRENT_TRACE: Final[ContextVar[TraceContext | ServedTrace | None]] = ContextVar("tai_grpc_trace", default=None)
+CURRENT_TRACE: Final[ContextVar[TraceContext | ServedTrace | None]] = ContextVar(
+    "tai_grpc_trace", default=None
+)
 
 
 def current_trace() -> TraceContext | None:

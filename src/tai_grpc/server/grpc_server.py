@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -15,7 +16,9 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from tai_grpc.config import GrpcServerConfig
-from tai_grpc.server.counts import ServerCounts
+from tai_grpc.errors import ConfigError
+from tai_grpc.resilience import Arena
+from tai_grpc.server.counts import ServerCounts, ServerStats, Slot
 from tai_grpc.server.layers import LayerInterceptor, layered, server_layers
 from tai_grpc.services.control_plane import ControlPlane
 from tai_grpc.stores.base import Store
@@ -30,12 +33,27 @@ class GrpcServer:
     """A server with Governor, Coordinator and Scheduler, grpc.health.v1, reflection, and what is added to it.
 
     As an async context manager it serves from entry to exit; `run` serves until SIGTERM or SIGINT. It takes
-    over `store` (a `MemoryStore` by default) and closes it. A server serves once.
+    over `store` (a `MemoryStore` by default) and closes it. With an `arena` (1 MiB is enough) all servers
+    that have it count together: see `stats`. A server serves once.
+
+    Raises:
+        ConfigError: there is a store, and the config says that there is no control plane.
+        ArenaError: the arena is full or damaged.
     """
 
-    def __init__(self, config: GrpcServerConfig | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        config: GrpcServerConfig | None = None,
+        store: Store | None = None,
+        *,
+        arena: Arena | None = None,
+    ) -> None:
         self._config = config or GrpcServerConfig()
+        if store is not None and not self._config.control_plane:
+            raise ConfigError("control_plane", False, "True, or no store, which only the control plane has")
         self._store = store
+        self._arena = arena
+        self._counts = ServerCounts(arena)
         self._servicers: list[object] = []
         self._running: _Running | None = None
         self._stopped = False
@@ -70,6 +88,32 @@ class GrpcServer:
         """
         return self._started().service_names
 
+    @property
+    def config(self) -> GrpcServerConfig:
+        return self._config
+
+    def stats(self) -> ServerStats:
+        """Return what has been counted, also when the server has stopped."""
+        return self._counts.stats()
+
+    def _become_worker(self, slot: Slot, listen: str | None) -> None:
+        """Be one of several processes on one port: on `listen`, None where the first of them finds the port.
+
+        Raises:
+            ConfigError: the store, or the address, is one that processes cannot share.
+            RuntimeError: the server has started.
+        """
+        if self._running is not None or self._stopped:
+            raise RuntimeError("make_server returns a server that has not started")
+        if self._config.control_plane and slot.of > 1 and not (self._store or MemoryStore).shared:
+            raise ConfigError(
+                "workers", slot.of, "1 with a store that processes cannot share, or control_plane=False"
+            )
+        if self._config.listen.startswith("unix:"):
+            raise ConfigError("listen", self._config.listen, "HOST:PORT: workers cannot share a UNIX socket")
+        self._config = replace(self._config, listen=listen or self._config.listen, reuse_port=True)
+        self._counts = ServerCounts(self._arena, slot)
+
     async def start(self) -> None:
         """Listen and serve.
 
@@ -78,8 +122,11 @@ class GrpcServer:
         """
         if self._running is not None or self._stopped:
             raise RuntimeError("a server starts once: make a new one")
-        store = self._store or MemoryStore(self._config.limits)
-        running = _Running(self._config, ControlPlane(store, self._config.max_watch_backlog), self._servicers)
+        config = self._config
+        plane = None
+        if config.control_plane:
+            plane = ControlPlane(self._store or MemoryStore(config.limits), config.max_watch_backlog)
+        running = _Running(config, plane, self._servicers, self._counts)
         await running.start()
         self._running = running
 
@@ -142,32 +189,42 @@ class GrpcServer:
 class _Running:
     """A started server, and the order in which its parts start and stop."""
 
-    def __init__(self, config: GrpcServerConfig, plane: ControlPlane, servicers: Sequence[object]) -> None:
+    def __init__(
+        self,
+        config: GrpcServerConfig,
+        plane: ControlPlane | None,
+        servicers: Sequence[object],
+        counts: ServerCounts,
+    ) -> None:
         self._config = config
         self._plane = plane
         self._servicers = servicers
         self._health = health.aio.HealthServicer()
-        self._server = _transport_server(config)
+        self._server = _transport_server(config, counts)
         self.address = config.listen
         self.service_names: Sequence[str] = ()
 
     async def start(self) -> None:
         names: list[str] = []
-        for servicer in (*self._plane.servicers, *self._servicers, self._health):
+        planned = () if self._plane is None else self._plane.servicers
+        for servicer in (*planned, *self._servicers, self._health):
             _adder(servicer)(servicer, _Registrar(self._server, names))
         self.service_names = (*names, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(self.service_names, self._server)
         self.address = self._listen()
         await self._server.start()
-        self._plane.start()
+        if self._plane is not None:
+            self._plane.start()
         for name in ("", *self.service_names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace: float) -> None:
         await self._health.enter_graceful_shutdown()
-        self._plane.drain()
+        if self._plane is not None:
+            self._plane.drain()
         await self._server.stop(grace)
-        await self._plane.close()
+        if self._plane is not None:
+            await self._plane.close()
 
     def _listen(self) -> str:
         listen = self._config.listen
@@ -180,13 +237,13 @@ class _Running:
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
 
-def _transport_server(config: GrpcServerConfig) -> grpc.aio.Server:
+def _transport_server(config: GrpcServerConfig, counts: ServerCounts) -> grpc.aio.Server:
     """Return a server without services on the transport that the config means."""
     transport = chosen(config.transport)
-    layers = server_layers(config, transport, ServerCounts())
+    layers = server_layers(config, transport, counts)
     options = [
-        # Two servers on one port is a mistake, not a cluster.
-        ("grpc.so_reuseport", 0),
+        # Two servers on one port is a mistake, not a cluster, unless somebody says so.
+        ("grpc.so_reuseport", int(config.reuse_port)),
         ("grpc.max_receive_message_length", config.max_message_bytes),
         # Clients may look after a quiet stream more often than every 5 minutes, the default.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

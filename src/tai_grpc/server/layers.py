@@ -117,7 +117,7 @@ async def _failed(method: Method, context: Context, begun_ns: int, error: BaseEx
         _note(method, context, begun_ns, level, code)
         await context.abort(code, context.details() or str(error))
     else:
-        _note(method, context, begun_ns, logging.ERROR, StatusCode.UNKNOWN, error)
+        _note(method, context, begun_ns, logging.ERROR, StatusCode.UNKNOWN, error=error)
         trace = CURRENT_TRACE.get()
         await context.abort(
             StatusCode.UNKNOWN,
@@ -131,6 +131,7 @@ def _note(
     begun_ns: int,
     level: int,
     code: StatusCode,
+    *,
     error: BaseException | None = None,
 ) -> None:
     if _log.isEnabledFor(level):

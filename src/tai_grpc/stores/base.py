@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from tai_grpc.stores.records import (
     ActionRecord,
@@ -139,6 +139,9 @@ class Transaction(ABC):
 
 class Store(ABC):
     """Keeps records, their logs and one revision counter. Times come from the store's own clock."""
+
+    shared: ClassVar[bool] = False
+    """Whether several processes may have it open at a time, each seeing what the others change."""
 
     @abstractmethod
     async def run(self, work: Callable[[Transaction], T]) -> T:

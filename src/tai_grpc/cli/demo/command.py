@@ -21,9 +21,9 @@ from tai_grpc.cli.demo.stage import Stage, StepResult
 from tai_grpc.cli.demo.table import make_table
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
-from tai_grpc.cli.loop import run
 from tai_grpc.errors import TaiGrpcError
 from tai_grpc.observability.logging import configure_logging
+from tai_grpc.transport.loop import run
 
 _SERVERS: Final = 3
 _TABLE_WIDTH: Final = 110

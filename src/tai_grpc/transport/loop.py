@@ -1,4 +1,4 @@
-"""The event loop of a command."""
+"""The event loop that programs run on."""
 
 from __future__ import annotations
 
