@@ -124,10 +124,11 @@ async def test_a_quiet_server_logs_nothing() -> None:
     ("arguments", "said"),
     [
         (("--store", "sqlite:tai.db"), "'sqlite:tai.db' is not in this version, whose only store is memory"),
-        (("--transport", "native"), "'native' is not in this version, whose only transport is grpcio"),
+        (("--transport", "tcp"), "'tcp' is not one of 'native', 'grpcio'"),
         (("--listen", "localhost"), "expected HOST:PORT"),
         (("--grace", "2h"), "grace=7200.0: expected a number from 0"),
-        (("--workers", "4"), "--workers"),
+        (("--workers", "4"), "--workers: 4 processes cannot share the store, which is in the memory of one"),
+        (("--workers", "0"), "0 is not in the range 1<=x<=256"),
     ],
 )
 async def test_what_cannot_be_served_is_one_line_and_exit_2(arguments: tuple[str, ...], said: str) -> None:

@@ -1,9 +1,11 @@
 """grpc.aio's names on the native transport: change `from grpc import aio` to `from tai_grpc import aio`.
 
 What is a class to derive from, to catch or to check against is grpc.aio's own, so code that takes it from
-there keeps working; what does something is this package's. The credentials that `grpc` itself has (`grpc.ssl_...`)
-are opaque objects of grpcio's core: their makers are here, under the same names.
+there keeps working; what does something is this package's. The credentials that `grpc` itself has
+(`grpc.ssl_...`) are opaque objects of grpcio's core: their makers are here, under the same names.
 """
+
+from importlib.util import find_spec
 
 from grpc import (
     access_token_call_credentials,
@@ -39,6 +41,12 @@ from grpc.aio import (
     init_grpc_aio,
     shutdown_grpc_aio,
 )
+
+if find_spec("tai_grpc._ext.aio.server") is None:
+    raise ImportError(
+        "tai_grpc.aio: this build of tai-grpc is without the native transport; install libnghttp2-dev"
+        " (Debian) or nghttp2-devel (Fedora) and pkg-config, and build it again with TAI_GRPC_NATIVE=yes"
+    )
 
 from tai_grpc._ext.aio.context import ServicerContext as _NativeContext
 from tai_grpc.aio._channel import Channel, insecure_channel, secure_channel

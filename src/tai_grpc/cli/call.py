@@ -14,7 +14,8 @@ from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
 from tai_grpc.cli.interrupt import end_at_ctrl_c
 from tai_grpc.cli.rpc_failure import rpc_failure
-from tai_grpc.load.channels import open_blocking_channel
+from tai_grpc.config import Transport
+from tai_grpc.load.channels import BlockingChannel, open_blocking_channel
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.methods import Method, find_method
 from tai_grpc.load.payload import format_message, parse_messages, parse_metadata
@@ -58,6 +59,7 @@ DEFAULT_TIMEOUT: Final = 20.0
     help="How long the call may take, like 20s, 1m30s or 250ms. Default: 20s, and no limit for a call "
     "whose responses are a stream.",
 )
+@params.transport
 @click.option("--emit-defaults", is_flag=True, help="Print the fields that have their default value too.")
 def command(
     *,
@@ -67,6 +69,7 @@ def command(
     metadata: tuple[str, ...],
     timeout: float | None,
     emit_defaults: bool,
+    transport: Transport | None,
 ) -> None:
     """Make one call and print its response as JSON.
 
@@ -81,7 +84,7 @@ def command(
     pairs = parse_metadata(metadata)
     text = params.read_data(data)
     indent = None
-    with open_blocking_channel(host) as channel:
+    with open_blocking_channel(host, transport) as channel:
         try:
             found = find_method(channel, method, timeout=timeout or DEFAULT_TIMEOUT, metadata=pairs)
             requests = _requests(found, text)
@@ -104,14 +107,13 @@ def _requests(method: Method, data: str | None) -> list[Message]:
 
 
 def _exchange(
-    channel: grpc.Channel,
+    channel: BlockingChannel,
     method: Method,
     requests: Sequence[Message],
     *,
     metadata: Metadata,
     timeout: float | None,
 ) -> Iterator[Message]:
-    """On the wire the four kinds of call are one: some requests, some responses, a status."""
     exchange = channel.stream_stream(
         method.path,
         request_serializer=method.request_type.SerializeToString,

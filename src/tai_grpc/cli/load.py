@@ -20,6 +20,7 @@ from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
 from tai_grpc.cli.interrupt import end_at_ctrl_c
 from tai_grpc.cli.rpc_failure import rpc_failure
+from tai_grpc.config import Transport
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.engine import EndReason, LoadResult, LoadRun
 from tai_grpc.load.methods import Method, find_method
@@ -93,6 +94,7 @@ def _format(text: str) -> str:
 @click.option(
     "--connections", type=int, default=1, show_default=True, help="Connections that the workers share."
 )
+@params.transport
 @click.option(
     "-o",
     "--output",
@@ -126,6 +128,7 @@ def command(
     duration: float | None,
     timeout: float,
     connections: int,
+    transport: Transport | None,
     output: TextIO,
     form: str,
     title: str,
@@ -151,7 +154,7 @@ def command(
     pairs = parse_metadata(metadata)
     labels = parse_string_map(tags, "tags")
     try:
-        with open_blocking_channel(host) as channel:
+        with open_blocking_channel(host, transport) as channel:
             method = find_method(channel, name, timeout=_LOOKUP_TIMEOUT, metadata=pairs)
     except grpc.RpcError as error:
         raise rpc_failure(error, host, name) from None
@@ -165,6 +168,7 @@ def command(
         duration=duration,
         timeout=timeout,
         connections=connections,
+        transport=transport,
         name=title,
         tags=labels,
     )

@@ -17,6 +17,14 @@ MAX_DATA_BYTES: Final = 64 * 1024 * 1024
 """The most that is read from a file or stdin."""
 
 
+transport: Final = click.option(
+    "--transport",
+    type=click.Choice(["native", "grpcio"]),
+    help="What carries the calls. Default: native, which a build without nghttp2 does not have.",
+)
+"""The option of every command that makes or serves calls."""
+
+
 def address(text: str) -> str:
     """Return `text` when it is an address that can be called or listened on."""
     try:

@@ -15,7 +15,7 @@ _NOT_CONNECTED: Final = re.compile(r"failed to connect to all addresses|" + _NOT
 
 def rpc_failure(error: grpc.RpcError, address: str, method: str) -> Failure:
     """Return the sentence for a failed call."""
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
         raise TypeError("an error of a call is expected") from error
     details = error.details() or "no details given"
     if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_CONNECTED.search(details):
@@ -26,7 +26,7 @@ def rpc_failure(error: grpc.RpcError, address: str, method: str) -> Failure:
 
 
 def _why(details: str) -> str:
-    """The last clause of grpcio's account, which is the operating system's own."""
+    """The last clause of the account, which is the operating system's own."""
     if _NOT_RESOLVED.search(details):
         return "its name is not known"
     return re.sub(r" \(\d+\)$", "", details.strip()).rpartition(": ")[2].lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import click
@@ -10,9 +11,12 @@ import click
 from tai_grpc.cli import params
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
-from tai_grpc.config import GrpcServerConfig
+from tai_grpc.config import GrpcServerConfig, Transport
 from tai_grpc.observability.logging import configure_logging
-from tai_grpc.server import GrpcServer
+from tai_grpc.resilience import Arena
+from tai_grpc.server import GrpcServer, run_workers
+from tai_grpc.server.workers import MAX_WORKERS
+from tai_grpc.stores.memory import MemoryStore
 from tai_grpc.transport.loop import run
 
 _DEFAULTS: Final = GrpcServerConfig()
@@ -25,18 +29,12 @@ def _store(text: str) -> str:
     return text
 
 
-def _transport(text: str) -> str:
-    if text != "grpcio":
-        raise click.BadParameter(f"{text!r} is not in this version, whose only transport is grpcio")
-    return text
-
-
 @click.command(
     short_help="Serve the Governor, the Coordinator and the Scheduler.",
     epilog=epilog(
         "tai-grpc serve",
         "tai-grpc serve --listen 0.0.0.0:50051 --grace 30s --log-format json",
-        "tai-grpc serve --listen unix:/run/tai.sock",
+        "tai-grpc serve --listen unix:/run/tai.sock --transport grpcio",
         "tai-grpc serve --listen 127.0.0.1:0        # a free port: the first line of stdout names it",
     ),
 )
@@ -57,7 +55,14 @@ def _transport(text: str) -> str:
     expose_value=False,
     help="Where the state is kept: in this process, and gone when it ends.",
 )
-@click.option("--transport", type=_transport, default="grpcio", hidden=True, expose_value=False)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    default=1,
+    show_default=True,
+    help="Processes that serve on the one port. More than one needs a store that they can share.",
+)
+@params.transport
 @click.option(
     "--grace",
     type=params.duration,
@@ -91,6 +96,8 @@ def _transport(text: str) -> str:
 def command(
     *,
     listen: str,
+    workers: int,
+    transport: Transport | None,
     grace: float,
     max_timeout: float,
     log_format: Literal["text", "json"],
@@ -101,10 +108,19 @@ def command(
 
     One line on stdout says when it is ready, where, and with which services. When asked to stop it turns its
     health to NOT_SERVING, refuses new calls, lets those in flight finish within --grace, and exits with 0; a
-    second signal ends it at once.
+    second signal ends it at once. Of several --workers, one that dies is replaced.
     """
+    if workers > 1 and not MemoryStore.shared:
+        raise click.BadParameter(
+            f"{workers} processes cannot share the store, which is in the memory of one: serve with 1",
+            param_hint="--workers",
+        )
     configure_logging(log_level.upper(), log_format)
-    run(_serve(GrpcServerConfig(listen=listen, grace=grace, max_timeout=max_timeout)))
+    config = GrpcServerConfig(listen=listen, grace=grace, max_timeout=max_timeout, transport=transport)
+    if workers == 1:
+        run(_serve(config))
+    else:
+        _serve_by_workers(config, workers)
 
 
 async def _serve(config: GrpcServerConfig) -> None:
@@ -113,7 +129,20 @@ async def _serve(config: GrpcServerConfig) -> None:
         await server.start()
     except OSError as error:
         raise Failure(str(error)) from None
-    ready = f"tai-grpc: serving on {server.address}: {', '.join(server.service_names)}"
     # Said only after `run` has taken over the signals: whoever waits for this line may send one at once.
-    asyncio.get_running_loop().call_soon(click.echo, ready)
+    asyncio.get_running_loop().call_soon(_say_ready, server.address, server.service_names)
     await server.run()
+
+
+def _serve_by_workers(config: GrpcServerConfig, workers: int) -> None:
+    def make_server(arena: Arena) -> GrpcServer:
+        return GrpcServer(config, arena=arena)
+
+    try:
+        run_workers(make_server, workers, ready=_say_ready)
+    except OSError as error:
+        raise Failure(str(error)) from None
+
+
+def _say_ready(address: str, service_names: Sequence[str]) -> None:
+    click.echo(f"tai-grpc: serving on {address}: {', '.join(service_names)}")

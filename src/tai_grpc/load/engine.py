@@ -91,7 +91,7 @@ class LoadRun:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             for _ in range(self._plan.connections):
-                channel = await stack.enter_async_context(open_channel(self._plan.host))
+                channel = await stack.enter_async_context(open_channel(self._plan.host, self._plan.transport))
                 self._sends.append(channel.unary_unary(self._plan.method.path))
                 try:
                     await asyncio.wait_for(channel.channel_ready(), self._plan.connect_timeout)

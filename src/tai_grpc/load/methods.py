@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
+from tai_grpc.load.channels import BlockingChannel
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.reflection import Reflection, is_unimplemented
 from tai_grpc.status import Metadata
@@ -75,7 +76,7 @@ def split_method(name: str) -> tuple[str, str]:
     return service, method
 
 
-def find_method(channel: grpc.Channel, name: str, *, timeout: float, metadata: Metadata = ()) -> Method:
+def find_method(channel: BlockingChannel, name: str, *, timeout: float, metadata: Metadata = ()) -> Method:
     """Return the method called `name`, from the server's reflection or, when it has none, from `BUILT_IN`.
 
     `timeout` bounds each question to the server, in seconds.

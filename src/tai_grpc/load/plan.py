@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from tai_grpc.config import MAX_SECONDS, check_address, check_float, check_int
+from tai_grpc.config import MAX_SECONDS, Transport, check_address, check_float, check_int, check_transport
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.methods import Method
 from tai_grpc.status import Metadata
@@ -19,7 +19,8 @@ class LoadPlan:
     The run ends after `total` calls or, when `duration` (seconds) is given, after that time instead; calls in
     flight then are waited for. `requests` are serialized messages, sent in turn. Each call may take `timeout`
     seconds. The workers share `connections` connections, which are made, each within `connect_timeout`
-    seconds, before the clock starts. More than `total` workers would have nothing to do and are not started.
+    seconds, before the clock starts; `transport` carries them, None: the native one where it was built. More
+    than `total` workers would have nothing to do and are not started.
     """
 
     host: str
@@ -32,6 +33,7 @@ class LoadPlan:
     timeout: float = 20.0
     connections: int = 1
     connect_timeout: float = 10.0
+    transport: Transport | None = None
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -51,5 +53,6 @@ class LoadPlan:
         check_int("connections", self.connections, 1, 1_000)
         if self.connections > self.concurrency:
             raise ConfigError("connections", self.connections, f"at most concurrency ({self.concurrency})")
+        check_transport(self.transport)
         check_float("connect_timeout", self.connect_timeout, 0.0, 3600.0, above=True)
         object.__setattr__(self, "tags", MappingProxyType(dict(self.tags)))

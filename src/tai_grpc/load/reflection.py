@@ -19,6 +19,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
+from tai_grpc.load.channels import BlockingChannel
 from tai_grpc.load.errors import RequestError
 from tai_grpc.status import Metadata
 
@@ -36,7 +37,7 @@ class Reflection:
     no reflection.
     """
 
-    def __init__(self, channel: grpc.Channel, *, timeout: float, metadata: Metadata = ()) -> None:
+    def __init__(self, channel: BlockingChannel, *, timeout: float, metadata: Metadata = ()) -> None:
         self._channel = channel
         self._timeout = timeout
         self._metadata = metadata
@@ -110,7 +111,9 @@ class Reflection:
 
 def is_unimplemented(error: grpc.RpcError) -> bool:
     """Whether the server says that it does not have what was called."""
-    return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED
+    return isinstance(error, (grpc.Call, grpc.aio.AioRpcError)) and (
+        error.code() is grpc.StatusCode.UNIMPLEMENTED
+    )
 
 
 def _bundled(name: str) -> bytes:

@@ -15,7 +15,12 @@ except ImportError:  # there is none on Windows
     _new_loop = None
 
 
+def make_runner() -> asyncio.Runner:
+    """Return a runner on uvloop where there is one, else on asyncio's own loop."""
+    return asyncio.Runner(loop_factory=_new_loop)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on uvloop where there is one, else on asyncio's own loop; Ctrl-C cancels it."""
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    """Run `main` to its end on such a loop; Ctrl-C cancels it."""
+    with make_runner() as runner:
         return runner.run(main)

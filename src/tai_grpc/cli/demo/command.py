@@ -13,6 +13,7 @@ from typing import Final
 import click
 from rich.console import Console
 
+from tai_grpc.cli import params
 from tai_grpc.cli.demo import actions, failover, policies, tasks
 from tai_grpc.cli.demo.checks import expect
 from tai_grpc.cli.demo.display import Display
@@ -21,8 +22,10 @@ from tai_grpc.cli.demo.stage import Stage, StepResult
 from tai_grpc.cli.demo.table import make_table
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
+from tai_grpc.config import Transport
 from tai_grpc.errors import TaiGrpcError
 from tai_grpc.observability.logging import configure_logging
+from tai_grpc.transport import chosen
 from tai_grpc.transport.loop import run
 
 _SERVERS: Final = 3
@@ -52,10 +55,12 @@ expected and what was seen. The servers end with the demo, however it ends. It t
 @click.command(
     short_help="See every part at work, checked, in under a minute.",
     help=_HELP,
-    epilog=epilog("tai-grpc demo"),
+    epilog=epilog("tai-grpc demo", "tai-grpc demo --transport grpcio"),
 )
+@params.transport
 @click.pass_context
-def command(ctx: click.Context) -> None:
+def command(ctx: click.Context, *, transport: Transport | None) -> None:
+    carrier = chosen(transport)
     # Some handlers fail as planned: what is wrong is said by the steps, not by the log.
     configure_logging(logging.CRITICAL)
     console = Console()
@@ -65,14 +70,14 @@ def command(ctx: click.Context) -> None:
     begun = time.monotonic()
     try:
         with display.showing():
-            results = run(_demo(display))
+            results = run(_demo(display, carrier))
     except asyncio.CancelledError:
         ctx.exit(_TERMINATED)
     console.print(make_table(results))
     console.print(f"Every step held: {time.monotonic() - begun:.1f} s.", highlight=False)
 
 
-async def _demo(display: Display) -> list[StepResult]:
+async def _demo(display: Display, transport: Transport) -> list[StepResult]:
     if (task := asyncio.current_task()) is not None:
         # As Ctrl-C does: the servers are ended before this process is.
         for each in (signal.SIGTERM, signal.SIGHUP):
@@ -80,12 +85,12 @@ async def _demo(display: Display) -> list[StepResult]:
     results = []
     async with AsyncExitStack() as stack:
         with _one_sentence("starting the servers"):
-            running = await stack.enter_async_context(servers(_SERVERS))
+            running = await stack.enter_async_context(servers(_SERVERS, transport))
         for server in running:
-            display.say(f"server on {server.address}, process {server.pid}")
+            display.say(f"server on {server.address}, process {server.pid}, transport {transport}")
         for number, (name, what, step) in enumerate(_STEPS, 1):
             with display.step(number, len(_STEPS), name, what), _one_sentence(name, running):
-                result = await step(Stage(running, display))
+                result = await step(Stage(running, transport, display))
                 expect("calls that failed", result.refused, result.stats.failed)
                 results.append(result)
         with _one_sentence("stopping the servers", running):

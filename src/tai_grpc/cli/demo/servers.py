@@ -14,6 +14,7 @@ from socket import socket
 from typing import Final
 
 from tai_grpc.cli.demo.checks import PATIENCE, StepFailedError, expect
+from tai_grpc.config import Transport
 
 _READY: Final = re.compile(r"tai-grpc: serving on (\S+):")
 _LOG_LINES: Final = 20
@@ -23,8 +24,9 @@ _PORTS: Final = range(20_000, 32_000)
 class Server:
     """One server. Its address stays the same over restarts."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, transport: Transport) -> None:
         self.address = f"127.0.0.1:{port}"
+        self._transport = transport
         self._process: Process | None = None
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._logging: asyncio.Task[None] | None = None
@@ -43,7 +45,7 @@ class Server:
         """Start the process and wait until it says that it is ready."""
         command = (sys.executable, "-m", "tai_grpc.cli", "serve", "--listen", self.address)
         self._process = await asyncio.create_subprocess_exec(
-            *(*command, "--log-level", "warning"),
+            *(*command, "--transport", self._transport, "--log-level", "warning"),
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
@@ -117,9 +119,9 @@ def free_ports(count: int) -> list[int]:
 
 
 @asynccontextmanager
-async def servers(count: int) -> AsyncIterator[list[Server]]:
+async def servers(count: int, transport: Transport) -> AsyncIterator[list[Server]]:
     """Start servers on free ports; whatever happens, none of them outlives the block."""
-    all_of_them = [Server(port) for port in free_ports(count)]
+    all_of_them = [Server(port, transport) for port in free_ports(count)]
     try:
         async with asyncio.TaskGroup() as group:
             for server in all_of_them:

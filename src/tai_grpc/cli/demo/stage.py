@@ -10,18 +10,21 @@ from tai_grpc import CircuitState, GrpcClient, GrpcClientConfig
 from tai_grpc.cli.demo.display import Display
 from tai_grpc.cli.demo.servers import Server
 from tai_grpc.client.stats import ClientStats
+from tai_grpc.config import Transport
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The servers that run, and where to say what happens."""
+    """The servers that run, what carries the calls to them, and where to say what happens."""
 
     servers: Sequence[Server]
+    transport: Transport
     display: Display
 
     def client(self, **settings: Any) -> GrpcClient:
         """A client of the first server, or of the `server_addresses` among the settings."""
-        return GrpcClient(GrpcClientConfig(**{"server_addresses": (self.servers[0].address,), **settings}))
+        usual = {"server_addresses": (self.servers[0].address,), "transport": self.transport}
+        return GrpcClient(GrpcClientConfig(**{**usual, **settings}))
 
 
 @dataclass(frozen=True, slots=True)
