@@ -9,9 +9,9 @@ A stream's window: the bytes of messages that wait to be read are withheld from 
 a stream holds at most its window and one message more. While none waits, the bytes of the message under way
 are given back at once, or one larger than the window could never arrive.
 
-The connection's window opens at once, so that one stream which is read slowly does not stop the others, until
-`max_buffered_bytes` wait to be read. Messages under way cannot wait, since each of them may be what its reader
-needs to go on: where those of other streams take more than that, a further one is refused.
+The connection's window opens at once, so that one stream which is read slowly does not stop the others,
+until `max_buffered_bytes` wait to be read. Messages under way cannot wait, since each of them may be what its
+reader needs to go on: where those of other streams take more than that, a further one is refused.
 """
 
 from libc.stdint cimport int64_t, uint32_t

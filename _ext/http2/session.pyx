@@ -22,7 +22,8 @@ from tai_grpc._ext.http2.events cimport (
 from tai_grpc._ext.http2.fields cimport status_of_http, status_of_reset
 from tai_grpc._ext.http2.nghttp2 cimport *
 from tai_grpc._ext.http2.reading cimport (
-    connection_give_back, count_header, message_read, read_data, read_end, read_header, stream_ended, stream_fail,
+    connection_give_back, count_header, message_read, read_data, read_end, read_header, stream_ended,
+    stream_fail,
 )
 from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_HTTP_STATUS, BY_PROTOCOL, BY_RESET, BY_STATUS, CLIENT, CLOSED, DEFAULT_WINDOW,
