@@ -10,16 +10,19 @@ import pytest
 
 from cli.command import COMMAND, Ran, ran, started, tai_grpc
 from load.echo import Echo, echo_server
+from transports import TRANSPORTS
 
 
-@pytest.fixture
-async def echo() -> AsyncIterator[Echo]:
+@pytest.fixture(params=TRANSPORTS)
+async def echo(request: pytest.FixtureRequest) -> AsyncIterator[Echo]:
     async with echo_server() as server:
+        server.transport = request.param
         yield server
 
 
 async def _load(echo: Echo, method: str, *arguments: str) -> Ran:
-    return await tai_grpc("load", echo.address, "--call", f"echo.v1.Echo/{method}", *arguments)
+    call = ("--call", f"echo.v1.Echo/{method}", "--transport", echo.transport)
+    return await tai_grpc("load", echo.address, *call, *arguments)
 
 
 async def test_by_default_200_calls_are_made_and_a_summary_printed(echo: Echo) -> None:
@@ -84,7 +87,7 @@ async def test_a_duration_replaces_the_number_of_calls(echo: Echo) -> None:
 
 async def test_ctrl_c_ends_the_run_with_the_report_so_far(echo: Echo) -> None:
     echo.expected_waiting = 3
-    call = ("--call", "echo.v1.Echo/Wait", "-c", "3", "-O", "json")
+    call = ("--call", "echo.v1.Echo/Wait", "-c", "3", "-O", "json", "--transport", echo.transport)
     async with started("load", echo.address, *call) as process:
         await echo.all_waiting.wait()
         process.send_signal(signal.SIGINT)
@@ -130,9 +133,12 @@ async def test_what_cannot_be_run_is_one_line_and_exit_2(
     assert echo.calls.total() == 0
 
 
-async def test_a_refused_connection_is_one_line_and_exit_1() -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_refused_connection_is_one_line_and_exit_1(transport: str) -> None:
     async with echo_server() as server:
         address = server.address
-    result = await tai_grpc("load", address, "--call", "tai.v1.Governor/HealthCheck")
+    result = await tai_grpc(
+        "load", address, "--call", "tai.v1.Governor/HealthCheck", "--transport", transport
+    )
     assert result.code == 1
     assert result.error.startswith(f"tai-grpc: cannot reach {address}: connection refused")

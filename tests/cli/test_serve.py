@@ -1,6 +1,8 @@
+import asyncio
 import json
 import re
 import signal
+import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ from cli.command import ran, started, tai_grpc
 from tai_grpc.cli.demo.servers import free_ports
 from tai_grpc.tai import StreamPoliciesRequest
 from tai_grpc.tai.v1.governor_pb2_grpc import GovernorStub
+from transports import TRANSPORTS
 
 READY = re.compile(r"tai-grpc: serving on (\S+): (.*)\n")
 SERVICES = ["tai.v1.Governor", "tai.v1.Coordinator", "tai.v1.Scheduler", "grpc.health.v1.Health"]
@@ -22,17 +25,24 @@ SERVICES = ["tai.v1.Governor", "tai.v1.Coordinator", "tai.v1.Scheduler", "grpc.h
 async def serving(*arguments: str, listen: str = "127.0.0.1:0") -> AsyncIterator[tuple[Process, str]]:
     """A server as its own process, once it has said that it is ready, and its address."""
     async with started("serve", "--listen", listen, *arguments) as process:
-        assert process.stdout is not None
-        ready = READY.fullmatch((await process.stdout.readline()).decode())
-        assert ready is not None
-        assert ready[2].split(", ")[:4] == SERVICES
-        yield process, ready[1]
+        yield process, await ready(process)
 
 
-async def test_a_policy_is_proposed_and_its_receipt_printed() -> None:
+async def ready(process: Process) -> str:
+    """Wait until a server says that it is ready, and return its address."""
+    assert process.stdout is not None
+    said = READY.fullmatch((await process.stdout.readline()).decode())
+    assert said is not None
+    assert said[2].split(", ")[:4] == SERVICES
+    return said[1]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_policy_is_proposed_and_its_receipt_printed(transport: str) -> None:
     data = '{"id":"security-policy-1","policy_type":"security","rules":{"a":"b"}}'
-    async with serving() as (_, address):
-        result = await tai_grpc("call", address, "tai.v1.Governor/ProposePolicy", "-d", data)
+    carrier = ("--transport", transport)
+    async with serving(*carrier) as (_, address):
+        result = await tai_grpc("call", address, "tai.v1.Governor/ProposePolicy", "-d", data, *carrier)
     assert (result.code, result.err) == (0, "")
     receipt = result.json
     assert receipt["operation"] == "tai.v1.Governor/ProposePolicy"
@@ -69,9 +79,10 @@ async def test_load_is_put_on_a_server() -> None:
     assert result.json["statusCodeDistribution"] == {"OK": 100}
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_drains_it_and_the_exit_code_is_0(number: signal.Signals) -> None:
-    async with serving() as (process, address):
+async def test_a_signal_drains_it_and_the_exit_code_is_0(number: signal.Signals, transport: str) -> None:
+    async with serving("--transport", transport) as (process, address):
         async with grpc.aio.insecure_channel(address) as channel:
             watch = GovernorStub(channel).StreamPolicies(StreamPoliciesRequest())
             await watch.initial_metadata()
@@ -118,6 +129,47 @@ async def test_a_quiet_server_logs_nothing() -> None:
         process.terminate()
         result = await ran(process)
     assert (result.code, result.err) == (0, "")
+
+
+# A store of which each worker has one of its own, which health checks do not notice.
+WITH_WORKERS = """
+import sys
+from tai_grpc.stores.memory import MemoryStore
+MemoryStore.shared = True
+from tai_grpc.cli import main
+sys.argv[1:] = ["serve", *sys.argv[1:]]
+main()
+"""
+
+
+@asynccontextmanager
+async def with_workers(*arguments: str) -> AsyncIterator[Process]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WITH_WORKERS, "--workers", "2", *arguments), stdout=pipe, stderr=pipe
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_workers_serve_and_stop_as_one_where_the_store_can_be_shared(transport: str) -> None:
+    async with with_workers("--listen", "127.0.0.1:0", "--transport", transport) as process:
+        address = await ready(process)
+        result = await tai_grpc("call", address, "tai.v1.Governor/HealthCheck")
+        assert result.json == {"status": "healthy"}
+        async with with_workers("--listen", address) as second:
+            taken = await ran(second)
+        assert taken.code == 1
+        assert taken.error == f"tai-grpc: cannot listen on {address}: is the port taken?"
+        process.terminate()
+        ended = await ran(process)
+    assert (ended.code, len(ended.err.splitlines())) == (0, 1)
+    assert "stopping 2 workers" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ class Echo:
         self.expected_waiting = 1
         self.answer = asyncio.Event()
         self.server: grpc.aio.Server | None = None
+        self.transport = "native"
+        """What a test of the command line calls it by."""
 
     def _note(self, name: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.calls[name] += 1

@@ -9,7 +9,7 @@ from tai_grpc.errors import DeadlineError
 from tai_grpc.load import engine
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.engine import EndReason, LoadResult, LoadRun
-from tai_grpc.load.methods import find_method
+from tai_grpc.load.methods import Method, find_method
 from tai_grpc.load.payload import parse_messages
 from tai_grpc.load.plan import LoadPlan
 
@@ -21,8 +21,11 @@ async def echo() -> AsyncIterator[Echo]:
 
 
 async def _plan(echo: Echo, name: str, data: str = "{}", **changes: Any) -> LoadPlan:
-    with open_blocking_channel(echo.address) as channel:
-        method = await asyncio.to_thread(find_method, channel, f"echo.v1.Echo/{name}", timeout=10)
+    def find() -> Method:
+        with open_blocking_channel(echo.address) as channel:
+            return find_method(channel, f"echo.v1.Echo/{name}", timeout=10)
+
+    method = await asyncio.to_thread(find)
     requests = tuple(message.SerializeToString() for message in parse_messages(method, data))
     return LoadPlan(host=echo.address, method=method, requests=requests, **changes)
 

@@ -21,9 +21,12 @@ def test_what_is_not_a_method_is_refused(name: str) -> None:
 
 
 async def _find(name: str, *, reflection: bool = True) -> Method:
+    def find(address: str) -> Method:
+        with open_blocking_channel(address) as channel:
+            return find_method(channel, name, timeout=10)
+
     async with echo_server(reflection=reflection) as echo:
-        with open_blocking_channel(echo.address) as channel:
-            return await asyncio.to_thread(find_method, channel, name, timeout=10)
+        return await asyncio.to_thread(find, echo.address)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,12 @@ def test_the_three_services_and_health_are_built_in() -> None:
 async def test_a_server_that_cannot_be_reached_is_an_rpc_error() -> None:
     async with echo_server() as echo:
         address = echo.address
-    with open_blocking_channel(address) as channel, pytest.raises(grpc.RpcError) as failure:
-        find_method(channel, "echo.v1.Echo/Unary", timeout=10)
-    assert isinstance(failure.value, grpc.Call)
+
+    def find() -> None:
+        with open_blocking_channel(address) as channel:
+            find_method(channel, "echo.v1.Echo/Unary", timeout=10)
+
+    with pytest.raises(grpc.RpcError) as failure:
+        await asyncio.to_thread(find)
+    assert isinstance(failure.value, (grpc.Call, grpc.aio.AioRpcError))
     assert failure.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -60,9 +60,12 @@ async def _told(service: str, found: list[bytes], by_name: dict[str, bytes]) -> 
 async def _pool(
     found: list[bytes], by_name: dict[str, bytes] | None = None, service: str = V1
 ) -> DescriptorPool | None:
-    async with _told(service, found, by_name or {}) as address:
+    def ask(address: str) -> DescriptorPool | None:
         with open_blocking_channel(address) as channel:
-            return await asyncio.to_thread(Reflection(channel, timeout=10).pool, SERVICE)
+            return Reflection(channel, timeout=10).pool(SERVICE)
+
+    async with _told(service, found, by_name or {}) as address:
+        return await asyncio.to_thread(ask, address)
 
 
 def test_the_echo_service_is_not_known_to_this_process() -> None:

@@ -36,9 +36,11 @@ def _runs(pid: int) -> bool:
     return True
 
 
-async def test_every_step_holds_and_the_table_tells_of_it() -> None:
-    demo = await tai_grpc("demo")
+@pytest.mark.parametrize(("arguments", "transport"), [((), "native"), (("--transport", "grpcio"), "grpcio")])
+async def test_every_step_holds_and_the_table_tells_of_it(arguments: tuple[str, ...], transport: str) -> None:
+    demo = await tai_grpc("demo", *arguments)
     assert (demo.code, demo.err) == (0, ""), demo
+    assert demo.out.count(f", transport {transport}\n") == 3
     for number, name in enumerate(STEPS, 1):
         assert re.search(rf"^\[{number}/4\] {name} held, \d+\.\d s$", demo.out, re.MULTILINE)
         row = re.search(rf"^ *{name} +(\d+) +(\d+) ", demo.out, re.MULTILINE)

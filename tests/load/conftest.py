@@ -1,0 +1,5 @@
+"""Every test here runs on each transport."""
+
+from transports import transport
+
+__all__ = ["transport"]
