@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SANITIZED := build/sanitize
 SOURCES := $(shell find _ext src protos -name '*.pyx' -o -name '*.pxd' -o -name '*.proto') setup.py pyproject.toml
 
-.PHONY: demo test bench sanitize fuzz kill-sweep lint build wheel clean help
+.PHONY: demo test bench sanitize fuzz soak kill-sweep lint build wheel clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -60,6 +60,10 @@ EXECUTIONS ?= 1000000
 SEED ?= 0
 fuzz: build ## spoiled conversations against the HTTP/2 session: 10^6, or EXECUTIONS=n, from SEED=n: minutes
 	@$(BIN)/python tests/_ext/http2/fuzz.py --executions $(EXECUTIONS) --seed $(SEED)
+
+# SOAK: arguments of bench.soak, as in `make soak SOAK=--calls=10000`.
+soak: build ## 10^6 calls, 10^5 cancels, 10^4 reconnects leave no memory, task or descriptor behind: minutes
+	@$(BIN)/python -m bench.soak $(SOAK)
 
 kill-sweep: build ## kill a process at every instruction of every operation on shared memory: minutes
 	@$(BIN)/python -m pytest tests/_ext/primitives/test_kill_sweep.py --kill-at-every instructions \

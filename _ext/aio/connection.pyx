@@ -71,6 +71,9 @@ cdef class Connection:
         self.ended = True
         self.transport = None
         self._stop_stall_timer()
+        if self.close_timer is not None:
+            self.close_timer.cancel()  # it would keep this connection
+            self.close_timer = None
         session_lost(self.session)
         self.drain_events()
         self.gone(exc)
@@ -141,7 +144,7 @@ cdef class Connection:
             self.transport.close()
         if self.transport is not None and self.stall_timeout > 0:
             delay = min(self.stall_timeout, LAST_WORDS) if self.session.over else self.stall_timeout
-            self.loop.call_later(delay, self._stalled)
+            self.close_timer = self.loop.call_later(delay, self._stalled)
         return 0
 
     def _flush_now(self):

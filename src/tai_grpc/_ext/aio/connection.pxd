@@ -15,6 +15,7 @@ cdef class Connection:
     cdef readonly object transport  # None before connection_made and after connection_lost
     cdef object flush_callback
     cdef object stall_timer
+    cdef object close_timer  # from when it closes
     cdef readonly double stall_timeout  # seconds that the peer may take nothing; 0: for ever
     cdef int64_t last_read_ns  # of the primitives' clock: when something came last
     cdef bint flushing  # a flush is on its way
