@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -103,7 +103,7 @@ class _NativeChannel:
         )
 
         async def start(
-            requests: Iterable[Any], timeout: float | None, metadata: Metadata
+            requests: Iterator[Any], timeout: float | None, metadata: Metadata
         ) -> grpc.aio.StreamStreamCall[Any, Any]:
             return multi(requests, timeout=timeout, metadata=metadata)
 
