@@ -234,9 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if found:
         print(f"grown: {'; '.join(found)}", file=sys.stderr)
         return 1
-    print(
-        f"{plan.calls:,} calls, {plan.cancels:,} cancels and {plan.reconnects:,} reconnects left nothing behind"
-    )
+    done = f"{plan.calls:,} calls, {plan.cancels:,} cancels and {plan.reconnects:,} reconnects"
+    print(f"{done} left nothing behind")
     return 0
 
 

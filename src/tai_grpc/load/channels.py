@@ -60,7 +60,7 @@ def open_channel(address: str, transport: Transport | None = None) -> grpc.aio.C
 def open_blocking_channel(address: str, transport: Transport | None = None) -> Iterator[BlockingChannel]:
     """Open the same for calls that block.
 
-    With grpcio it is not one of grpc.aio, which may lose the status of a server that ends a call before it has
+    With grpcio it is none of grpc.aio's, which may lose the status of a server that ends a call before it has
     read all requests (https://github.com/grpc/grpc/issues/36066).
 
     Raises:
