@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import ssl
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 from grpc import CallCredentials, ChannelCredentials, StatusCode
 
+from tai_grpc.aio._pem import load_authorities, load_pair
 from tai_grpc.errors import ConfigError
 
 _VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
@@ -119,44 +118,13 @@ def client_context(
     context.minimum_version = _VERSIONS[minimum_version]
     context.set_alpn_protocols(["h2"])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    try:
-        if roots is None:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        else:
-            context.load_verify_locations(cadata=roots.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
-        raise ConfigError("root_certificates", "what was given", f"PEM certificates ({error})") from None
-    if key is not None and chain is not None:
-        try:
-            with _as_file(chain + b"\n" + key) as path:
-                context.load_cert_chain(path, password=_no_password)
-        except (ssl.SSLError, ValueError) as error:
-            raise ConfigError(
-                "private_key, certificate_chain", "what was given", f"a PEM key and its certificate ({error})"
-            ) from None
-    return context
-
-
-def _no_password() -> bytes:
-    raise ValueError("the key is encrypted")
-
-
-@contextlib.contextmanager
-def _as_file(data: bytes) -> Iterator[str]:
-    """Show data as a file, which is all that ssl reads keys from; in memory where there is a way."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("tai-grpc", os.MFD_CLOEXEC)
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(data)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
+    if roots is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            yield file.name
+        load_authorities(context, roots)
+    if key is not None and chain is not None:
+        load_pair(context, key, chain, "private_key, certificate_chain")
+    return context
 
 
 class Authorizer:

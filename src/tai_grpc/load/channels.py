@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
@@ -60,7 +60,7 @@ def open_channel(address: str, transport: Transport | None = None) -> grpc.aio.C
 def open_blocking_channel(address: str, transport: Transport | None = None) -> Iterator[BlockingChannel]:
     """Open the same for calls that block.
 
-    With grpcio it is not one of grpc.aio, which may lose the status of a server that ends a call before it has
+    With grpcio it is none of grpc.aio's, which may lose the status of a server that ends a call before it has
     read all requests (https://github.com/grpc/grpc/issues/36066).
 
     Raises:
@@ -103,7 +103,7 @@ class _NativeChannel:
         )
 
         async def start(
-            requests: Iterable[Any], timeout: float | None, metadata: Metadata
+            requests: Iterator[Any], timeout: float | None, metadata: Metadata
         ) -> grpc.aio.StreamStreamCall[Any, Any]:
             return multi(requests, timeout=timeout, metadata=metadata)
 

@@ -103,7 +103,9 @@ class Reflection:
             request_serializer=ServerReflectionRequest.SerializeToString,
             response_deserializer=ServerReflectionResponse.FromString,
         )
-        answers = list(ask(iter([request]), timeout=self._timeout, metadata=self._metadata))
+        answers: list[ServerReflectionResponse] = list(
+            ask(iter([request]), timeout=self._timeout, metadata=self._metadata)
+        )
         if len(answers) != 1:
             raise RequestError(f"the server's reflection gave {len(answers)} answers to one question")
         return answers[0]
