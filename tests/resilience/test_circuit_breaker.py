@@ -3,6 +3,7 @@ import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from threading import Barrier
 from typing import Any
 
@@ -164,6 +165,25 @@ async def test_a_task_started_inside_a_block_has_blocks_of_its_own(clock: Frozen
         await asyncio.create_task(child())
         assert breaker.state is HALF_OPEN
     assert breaker.state is CLOSED
+
+
+def test_a_task_that_outlives_the_block_it_was_started_in_has_no_part_in_it() -> None:
+    """Each context is a task: what the child ends is its own block, and so the last one's failure counts."""
+    breaker = CircuitBreaker(ONE_STRIKE)
+    first, parent, last = copy_context(), copy_context(), copy_context()
+    first.run(breaker.__enter__)
+    breaker.reset()
+    parent.run(breaker.__enter__)
+    child = parent.run(copy_context)
+    for task in (parent, first):
+        task.run(breaker.__exit__, None, None, None)
+    child.run(breaker.__enter__)
+    breaker.reset()
+    last.run(breaker.__enter__)
+    child.run(breaker.__exit__, None, None, None)
+    assert breaker.state is CLOSED
+    last.run(breaker.__exit__, KeyError, KeyError(), None)
+    assert breaker.state is OPEN
 
 
 async def test_a_cancelled_call_is_no_failure() -> None:
