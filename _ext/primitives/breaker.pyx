@@ -21,6 +21,9 @@ from tai_grpc._ext.primitives.window cimport WindowCounts, WindowState
 from tai_grpc.config import CODE_OUTCOMES, CircuitBreakerConfig, Outcome, check_float, check_int
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
+cdef extern from "Python.h":
+    bint PyCoro_CheckExact(object) noexcept
+
 
 class CircuitState(IntEnum):
     """What a breaker does with calls. One that was forced open is OPEN, a disabled one CLOSED."""
@@ -362,7 +365,10 @@ cdef class CircuitBreaker:
         return block.permit
 
     def __call__(self, function):
-        """Decorate a plain or a coroutine function: each call of it goes through this breaker."""
+        """Decorate a plain or a coroutine function: each call of it goes through this breaker.
+
+        Of a plain function that returns a coroutine, as other decorators make them, that is the call.
+        """
         if not callable(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
             raise ConfigError("function", function, "a plain or coroutine function (in a generator: with)")
 
@@ -391,10 +397,23 @@ cdef class CircuitBreaker:
                 except BaseException as error:
                     self.finish(permit, self.judge(error), started_ns)
                     raise
+                if PyCoro_CheckExact(result):
+                    # It has not begun, and takes a permit when it does: one that is never awaited keeps none.
+                    self.finish(permit, IGNORED, started_ns)
+                    return self._await(result)
                 self.finish(permit, SUCCESS, started_ns)
                 return result
 
         return guarded
+
+    async def _await(self, coroutine):
+        """A call that is a coroutine, through this breaker."""
+        try:
+            async with self:
+                return await coroutine
+        finally:
+            # One that was refused would be missed by Python: "was never awaited".
+            coroutine.close()
 
 
 cdef object _error(str message, double retry_after):

@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import wraps
 from threading import Barrier
 from typing import Any
 
@@ -275,6 +276,47 @@ async def test_a_coroutine_takes_its_permit_when_it_runs(clock: FrozenClock) -> 
     assert breaker.state is CLOSED
     for coroutine in made[2:]:
         coroutine.close()
+
+
+class Caller:
+    async def __call__(self, error: Exception | None) -> str:
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+        return "answer"
+
+
+def passed_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a decorator of coroutine functions that knows nothing of them makes."""
+
+    @wraps(function)
+    def passing(*args: Any) -> Any:
+        return function(*args)
+
+    return passing
+
+
+@pytest.mark.parametrize("function", [Caller(), passed_on(Caller().__call__)], ids=["object", "decorated"])
+async def test_a_coroutine_that_a_plain_function_returns_is_the_call(
+    clock: FrozenClock, function: Callable[..., Any]
+) -> None:
+    """It counts when it ends, and not the function's making of it, which always succeeds."""
+    breaker = half_open(clock)
+    call: Callable[..., Any] = breaker(function)
+    first, second, third = call(None), call(None), call(None)  # none has one of the two permits yet
+    assert breaker.metrics().calls == 0
+    assert (await first, await second) == ("answer", "answer")
+    assert breaker.state is CLOSED
+    assert await third == "answer"
+
+    late = call(None)
+    with pytest.raises(KeyError):
+        await call(KeyError())
+    assert breaker.state is OPEN
+    with pytest.raises(CircuitOpenError):
+        call(None)
+    with pytest.raises(CircuitOpenError):
+        await late
 
 
 def test_a_decorated_method_is_a_method() -> None:
