@@ -1,7 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
 """The circuit breaker as a Python object, on the state machine of circuit.pyx."""
 
-from contextvars import ContextVar
 from enum import IntEnum
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
@@ -9,18 +8,21 @@ from math import inf
 from typing import NamedTuple
 
 cimport cython
-from cpython.contextvars cimport PyContextVar_Set, get_value
 from cpython.exc cimport PyErr_SetObject, PyErr_WriteUnraisable
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from libc.math cimport llround
 
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
+from tai_grpc._ext.primitives.blocks cimport Block, block_end, block_enter, block_leave
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.window cimport WindowCounts, WindowState
 
 from tai_grpc.config import CODE_OUTCOMES, CircuitBreakerConfig, Outcome, check_float, check_int
 from tai_grpc.errors import CircuitOpenError, ConfigError
+
+cdef extern from "Python.h":
+    bint PyCoro_CheckExact(object) noexcept
 
 
 class CircuitState(IntEnum):
@@ -59,9 +61,6 @@ cdef tuple _NAMES = tuple([state.name for state in _STATES])
 cdef dict _CODE_OUTCOMES = dict(CODE_OUTCOMES)
 # Makes CircuitBreaker.__cinit__ leave the state to breaker_view.
 cdef object _VIEW = object()
-# Of this context: the `with` blocks that it is in, as (breaker, permit, start, the outer
-# ones), innermost first.
-cdef object _entered = ContextVar("tai_grpc.CircuitBreaker.entered", default=None)
 
 
 cdef CircuitBreaker breaker_view(BreakerState *state, object owner, str name, object outcome_of=None):
@@ -310,9 +309,9 @@ cdef class CircuitBreaker:
 
     # A `with` block needs its permit when it ends, whoever ends it. While all that are open have the same
     # one, which is the era's, their number is enough, and costs a tenth of the context. Else each keeps its
-    # own in the context that threads and tasks have each for themselves; within one context, the innermost
-    # block on this breaker ends first. While there is one of those, each new one is one of those, so what is
-    # found in a context is always further in than what is not.
+    # own in its context (see blocks.pyx); within one context, the innermost block on this breaker ends first.
+    # While there is one of those, each new one is one of those, so what is found in a context is always
+    # further in than what is not.
 
     def __enter__(self):
         self._enter(self.take())
@@ -329,7 +328,7 @@ cdef class CircuitBreaker:
                 self.alike_permit = permit
                 return 0
             self.apart += 1
-        PyContextVar_Set(_entered, (self, permit, self.started(), get_value(_entered)))
+        block_enter(self, permit, self.started())
         return 0
 
     def __exit__(self, kind, error, traceback):
@@ -345,34 +344,31 @@ cdef class CircuitBreaker:
 
     cdef int64_t _leave(self, int64_t *started_ns) except -2:
         """End the innermost block on this breaker; return its permit and its start."""
-        cdef object entry
-        cdef list inner = []
+        cdef Block block
         started_ns[0] = 0
         with cython.critical_section(self):
             if self.apart == 0 and self.alike != 0:
                 self.alike -= 1
                 return self.alike_permit
-        entry = get_value(_entered)
-        while entry is not None and entry[0] is not self:
-            inner.append(entry)
-            entry = entry[3]
+        block = block_leave(self)
         with cython.critical_section(self):
-            if entry is None and self.alike != 0:
+            if block is None and self.alike != 0:
                 self.alike -= 1
                 return self.alike_permit
             self.apart -= self.apart != 0
-        if entry is None:
+            if block is not None:
+                block_end(block)
+        if block is None:
             # Left in another context than it was entered in, as a generator may be: the permit is unknown.
             return CURRENT_ERA
-        cdef object rest = entry[3]
-        for breaker, permit, start, _ in reversed(inner):
-            rest = (breaker, permit, start, rest)
-        PyContextVar_Set(_entered, rest)
-        started_ns[0] = entry[2]
-        return entry[1]
+        started_ns[0] = block.started_ns
+        return block.permit
 
     def __call__(self, function):
-        """Decorate a plain or a coroutine function: each call of it goes through this breaker."""
+        """Decorate a plain or a coroutine function: each call of it goes through this breaker.
+
+        Of a plain function that returns a coroutine, as other decorators make them, that is the call.
+        """
         if not callable(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
             raise ConfigError("function", function, "a plain or coroutine function (in a generator: with)")
 
@@ -401,10 +397,23 @@ cdef class CircuitBreaker:
                 except BaseException as error:
                     self.finish(permit, self.judge(error), started_ns)
                     raise
+                if PyCoro_CheckExact(result):
+                    # It has not begun, and takes a permit when it does: one that is never awaited keeps none.
+                    self.finish(permit, IGNORED, started_ns)
+                    return self._await(result)
                 self.finish(permit, SUCCESS, started_ns)
                 return result
 
         return guarded
+
+    async def _await(self, coroutine):
+        """A call that is a coroutine, through this breaker."""
+        try:
+            async with self:
+                return await coroutine
+        finally:
+            # One that was refused would be missed by Python: "was never awaited".
+            coroutine.close()
 
 
 cdef object _error(str message, double retry_after):

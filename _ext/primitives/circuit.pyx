@@ -110,19 +110,6 @@ cdef void breaker_setup(
     breaker.word = _word(CLOSED, ticks(), _closed_body(breaker))
 
 
-cdef void breaker_init(
-    BreakerState *breaker, int64_t failure_threshold, double open_timeout, int64_t half_open_max_calls
-) noexcept nogil:
-    """As `breaker_setup`, in CONSECUTIVE mode with the defaults of CircuitBreakerConfig for the rest."""
-    breaker.open_ticks = _open_ticks(open_timeout)
-    breaker.failure_threshold = failure_threshold
-    breaker.half_open_max_calls = half_open_max_calls
-    breaker.success_threshold = half_open_max_calls
-    breaker.slow_ns = 0
-    breaker.window = 0
-    breaker.word = _word(CLOSED, ticks(), 0)
-
-
 cdef inline int64_t _give_back_at(BreakerState *breaker, uint64_t word) noexcept nogil:
     """The tick at which the permits that a HALF_OPEN era is still waiting for are given back."""
     return max(era_of(word), load(&breaker.last_admission)) + breaker.open_ticks

@@ -1,13 +1,10 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
 """How many calls run at once: a fixed number, or one that follows the latency (gradient2)."""
 
-from contextvars import ContextVar
-
-from cpython.contextvars cimport PyContextVar_Set, get_value
-
 from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport cas, load, store
+from tai_grpc._ext.primitives.blocks cimport Block, block_end, block_enter, block_leave
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 from tai_grpc.config import MAX_CONCURRENT, AdaptiveLimiterConfig, check_int
@@ -25,9 +22,6 @@ cdef extern from *:
     # A week: longer ones count as that.
     int64_t MAX_LATENCY_NS "INT64_C(604800000000000)"
     int64_t MAX_LATENCY_US "INT64_C(604800000000)"
-
-# Of this context: the `with` blocks that it is in, as (limiter, start, the outer ones), innermost first.
-cdef object _entered = ContextVar("tai_grpc.AdaptiveLimiter.entered", default=None)
 
 
 # --- Without the GIL ------------------------------------------------------------------------------------
@@ -253,31 +247,22 @@ cdef class AdaptiveLimiter:
             latency = check_int("latency_us", latency_us, 0, MAX_LATENCY_US)
         self.finish(latency * 1000)
 
-    # As in CircuitBreaker: the start of each block is kept in the context that threads and tasks have each
-    # for themselves, and the innermost block on this limiter ends first.
+    # Each block's start is in its context (see blocks.pyx), where the innermost on this limiter ends first.
 
     def __enter__(self):
         if not adaptive_enter(self.state_):
             raise ConcurrencyLimitedError(f"{self.limit} calls run already, the most that the latency allows")
-        PyContextVar_Set(_entered, (self, monotonic_ns(), get_value(_entered)))
+        block_enter(self, 0, monotonic_ns())
         return self
 
     def __exit__(self, kind, error, traceback):
-        cdef object entry = get_value(_entered)
-        cdef object rest
-        cdef list inner = []
+        cdef Block block = block_leave(self)
         cdef int64_t latency_ns = NO_SAMPLE
-        while entry is not None and entry[0] is not self:
-            inner.append(entry)
-            entry = entry[2]
-        # Left in another context than it was entered in, as a generator may be, it has no start.
-        if entry is not None:
+        # Left in another context than it was entered in, it has no start.
+        if block is not None:
+            block_end(block)
             if kind is None or issubclass(kind, TimeoutError):
-                latency_ns = monotonic_ns() - <int64_t>entry[1]
-            rest = entry[2]
-            for limiter, start, _ in reversed(inner):
-                rest = (limiter, start, rest)
-            PyContextVar_Set(_entered, rest)
+                latency_ns = monotonic_ns() - block.started_ns
         self.finish(latency_ns)
 
     async def __aenter__(self):

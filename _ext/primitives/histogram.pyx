@@ -1,8 +1,6 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False, cdivision=True
 """The latency histogram as a Python object, on the counts of hdr.pyx."""
 
-from collections.abc import Iterable
-
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from libc.stdlib cimport calloc, free, malloc
 
@@ -84,7 +82,10 @@ cdef class LatencyHistogram:
         """
         import numpy
 
-        array = numpy.asarray(values)
+        try:
+            array = numpy.asarray(values)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ConfigError("values", type(values), "a one-dimensional array of ints") from error
         if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size != 0):
             given = f"array of {array.dtype} with shape {array.shape}"
             raise ConfigError("values", given, "a one-dimensional array of ints")
@@ -141,11 +142,14 @@ cdef class LatencyHistogram:
         Raises:
             ConfigError: it is no sequence, or one of them is outside its range.
         """
-        if isinstance(percentiles, (str, bytes)) or not isinstance(percentiles, Iterable):
+        try:
+            # Asked, as some that are no sequence say that they are: numpy's arrays without a dimension.
+            numbers = None if isinstance(percentiles, (str, bytes)) else iter(percentiles)
+        except TypeError:
+            numbers = None
+        if numbers is None:
             raise ConfigError("percentiles", percentiles, "a sequence of numbers from 0 to 100")
-        checked = [
-            check_float(f"percentiles[{i}]", value, 0.0, 100.0) for i, value in enumerate(percentiles)
-        ]
+        checked = [check_float(f"percentiles[{i}]", value, 0.0, 100.0) for i, value in enumerate(numbers)]
         cdef Py_ssize_t n = len(checked)
         cdef double *rising = <double *>malloc((n + 1) * sizeof(double))
         cdef int64_t *values = <int64_t *>malloc((n + 1) * sizeof(int64_t))

@@ -172,6 +172,7 @@ def arguments() -> list[Argument]:
         [math.nan],
         [True],
         [[1]],
+        [[1], [2, 3]],
         [-1],
         [-(2**63)],
         ["1"],
@@ -186,7 +187,12 @@ def arguments() -> list[Argument]:
         lambda v: histogram.percentiles([50, v]),
         number(0.0, 100.0),
     )
-    add("LatencyHistogram.percentiles", "percentiles", histogram.percentiles, (None, 1, 50.0))
+    add(
+        "LatencyHistogram.percentiles",
+        "percentiles",
+        histogram.percentiles,
+        (None, 1, 50.0, "", np.array(50.0)),
+    )
     for other in (histogram.merge, histogram.subtract):
         add(f"LatencyHistogram.{other.__name__}", "other", other, (None, 1, "h", Counter(), [1]))
     add("LatencyHistogram.decode", "blob", LatencyHistogram.decode, (None, 1, "", b"x", "é", [1]))

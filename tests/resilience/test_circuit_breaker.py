@@ -3,6 +3,8 @@ import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import wraps
 from threading import Barrier
 from typing import Any
 
@@ -166,6 +168,25 @@ async def test_a_task_started_inside_a_block_has_blocks_of_its_own(clock: Frozen
     assert breaker.state is CLOSED
 
 
+def test_a_task_that_outlives_the_block_it_was_started_in_has_no_part_in_it() -> None:
+    """Each context is a task: what the child ends is its own block, and so the last one's failure counts."""
+    breaker = CircuitBreaker(ONE_STRIKE)
+    first, parent, last = copy_context(), copy_context(), copy_context()
+    first.run(breaker.__enter__)
+    breaker.reset()
+    parent.run(breaker.__enter__)
+    child = parent.run(copy_context)
+    for task in (parent, first):
+        task.run(breaker.__exit__, None, None, None)
+    child.run(breaker.__enter__)
+    breaker.reset()
+    last.run(breaker.__enter__)
+    child.run(breaker.__exit__, None, None, None)
+    assert breaker.state is CLOSED
+    last.run(breaker.__exit__, KeyError, KeyError(), None)
+    assert breaker.state is OPEN
+
+
 async def test_a_cancelled_call_is_no_failure() -> None:
     breaker = CircuitBreaker(ONE_STRIKE)
     inside = asyncio.Event()
@@ -255,6 +276,47 @@ async def test_a_coroutine_takes_its_permit_when_it_runs(clock: FrozenClock) -> 
     assert breaker.state is CLOSED
     for coroutine in made[2:]:
         coroutine.close()
+
+
+class Caller:
+    async def __call__(self, error: Exception | None) -> str:
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+        return "answer"
+
+
+def passed_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a decorator of coroutine functions that knows nothing of them makes."""
+
+    @wraps(function)
+    def passing(*args: Any) -> Any:
+        return function(*args)
+
+    return passing
+
+
+@pytest.mark.parametrize("function", [Caller(), passed_on(Caller().__call__)], ids=["object", "decorated"])
+async def test_a_coroutine_that_a_plain_function_returns_is_the_call(
+    clock: FrozenClock, function: Callable[..., Any]
+) -> None:
+    """It counts when it ends, and not the function's making of it, which always succeeds."""
+    breaker = half_open(clock)
+    call: Callable[..., Any] = breaker(function)
+    first, second, third = call(None), call(None), call(None)  # none has one of the two permits yet
+    assert breaker.metrics().calls == 0
+    assert (await first, await second) == ("answer", "answer")
+    assert breaker.state is CLOSED
+    assert await third == "answer"
+
+    late = call(None)
+    with pytest.raises(KeyError):
+        await call(KeyError())
+    assert breaker.state is OPEN
+    with pytest.raises(CircuitOpenError):
+        call(None)
+    with pytest.raises(CircuitOpenError):
+        await late
 
 
 def test_a_decorated_method_is_a_method() -> None:

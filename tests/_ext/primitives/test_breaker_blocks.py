@@ -65,6 +65,13 @@ class Blocks(RuleBasedStateMachine):
         outcome = Outcome.FAILURE if failed else Outcome.SUCCESS
         self.models[which].settle(permit, outcome, (self.clock.now_ns - since_ns) * 1e-9)
 
+    @precondition(lambda self: not all(self.blocks))
+    @rule(data=st.data(), parent=st.integers(0, CONTEXTS - 1))
+    def starts(self, data: st.DataObject, parent: int) -> None:
+        """One of the tasks starts another: that has its context, but is in none of its blocks."""
+        child = data.draw(st.sampled_from([task for task in range(CONTEXTS) if not self.blocks[task]]))
+        self.contexts[child] = self.contexts[parent].run(copy_context)
+
     @rule(seconds=st.sampled_from([0.0, 0.4, 1.1]))
     def time_goes_by(self, seconds: float) -> None:
         self.clock.advance(seconds)

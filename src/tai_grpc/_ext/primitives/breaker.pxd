@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint64_t
 from tai_grpc._ext.primitives.circuit cimport (
     BODY_MASK, CLOSED, CURRENT_ERA, DISABLED, ERA_MASK, ERA_SHIFT, FAILURE, FORCED_OPEN, HALF_OPEN, IGNORED,
     METRICS_ONLY, OPEN, REFUSED, SLOW_CALL, STATE_SHIFT, SUCCESS, BreakerSettings, BreakerState,
-    acquire, acquire_slow, breaker_bytes, breaker_init, breaker_settings, breaker_setup, counts_of,
+    acquire, acquire_slow, breaker_bytes, breaker_settings, breaker_setup, counts_of,
     era_of, force, retry_after_ns, settle, settle_slow, settle_timed, state_of, window_of, would_admit,
 )
 

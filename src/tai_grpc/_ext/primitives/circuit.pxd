@@ -75,9 +75,6 @@ cdef int64_t breaker_bytes(const BreakerSettings *settings) noexcept nogil
 cdef void breaker_setup(
     BreakerState *breaker, WindowState *window, const BreakerSettings *settings
 ) noexcept nogil
-cdef void breaker_init(
-    BreakerState *breaker, int64_t failure_threshold, double open_timeout, int64_t half_open_max_calls
-) noexcept nogil
 cdef int64_t acquire_slow(BreakerState *breaker, int *change) noexcept nogil
 cdef int settle_slow(BreakerState *breaker, int64_t permit, int outcome) noexcept nogil
 cdef int64_t retry_after_ns(BreakerState *breaker) noexcept nogil

@@ -1,0 +1,1 @@
+# Only for other Cython code: see blocks.pxd.
