@@ -218,9 +218,9 @@ import os
 from tai_grpc.observability.tracing import TraceContext
 
 TraceContext.new()
-child = os.fork()
+if child := os.fork():
+    os.waitpid(child, 0)
 print(TraceContext.new().trace_id, flush=True)
-child and os.waitpid(child, 0)
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     first, second = ran.stdout.split()
