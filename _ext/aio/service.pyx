@@ -85,6 +85,8 @@ cdef class Service:
         own.max_message_bytes = left.pop("max_message_bytes", own.max_message_bytes)
         own.min_ping_interval_ns = left.pop("min_ping_interval_ns", own.min_ping_interval_ns)
         own.max_ping_strikes = left.pop("max_ping_strikes", own.max_ping_strikes)
+        own.reset_burst = left.pop("reset_burst", own.reset_burst)
+        own.reset_rate = left.pop("reset_rate", own.reset_rate)
         if left:
             raise TypeError(f"unknown settings of a session: {', '.join(left)}")
 

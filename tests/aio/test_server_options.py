@@ -34,6 +34,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "tai.max_connections": (5, 5),
     "tai.max_timeout_ms": (5_000, 5.0),
     "tai.max_stream_timeout_ms": (5_000, 5.0),
+    "tai.reset_burst": (9, 9),
+    "tai.reset_rate": (8, 8),
     "tai.stall_timeout_ms": (5_000, 5.0),
 }
 

@@ -43,6 +43,10 @@ class ServerOptions:
     min_ping_interval: float | None = 300.0
     max_ping_strikes: int = 2
     """-1: clients may ping as they like."""
+    reset_burst: int = 2000
+    """How many unanswered streams of a connection may be reset at once; more end it (CVE-2023-44487)."""
+    reset_rate: int = 1000
+    """How many a second beyond that."""
     max_connection_age: float | None = None
     max_connection_age_grace: float | None = None
     max_connection_idle: float | None = None
@@ -85,6 +89,8 @@ SERVER: Final[Mapping[str, _Option]] = {
     "tai.max_connections": _Option("max_connections", "number", 1),
     "tai.max_stream_timeout_ms": _Option("max_stream_timeout", "ms", 1),
     "tai.max_timeout_ms": _Option("max_timeout", "ms", 1),
+    "tai.reset_burst": _Option("reset_burst", "count", 1),
+    "tai.reset_rate": _Option("reset_rate", "count", 1),
     "tai.stall_timeout_ms": _Option("stall_timeout", "ms", 1),
 }
 

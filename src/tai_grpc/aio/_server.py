@@ -236,6 +236,8 @@ def make_service(
             "max_message_bytes": options.max_receive_message_bytes,
             "min_ping_interval_ns": 2**62 if interval is None else round(interval * 1e9),
             "max_ping_strikes": options.max_ping_strikes,
+            "reset_burst": options.reset_burst,
+            "reset_rate": options.reset_rate,
         },
     )
 
