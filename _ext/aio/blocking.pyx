@@ -336,7 +336,7 @@ cdef class BlockingConnection:
                 if self.led:
                     self.follow(stream, deadline_ns)
                 else:
-                    self.lead(deadline_ns)
+                    self.lead(stream, deadline_ns)
             return 1
         finally:
             self.hand_over()
@@ -356,7 +356,7 @@ cdef class BlockingConnection:
             stream.stream.wants_writable = True
         return False
 
-    cdef int lead(self, int64_t deadline_ns) except -1:
+    cdef int lead(self, BlockingStream stream, int64_t deadline_ns) except -1:
         """Poll once, and do for all what there is to do."""
         cdef pollfd descriptors[2]
         cdef int64_t now = monotonic_ns()
@@ -379,6 +379,7 @@ cdef class BlockingConnection:
         descriptors[1].events = POLLIN
         descriptors[0].revents = descriptors[1].revents = 0
         self.led = True
+        self.leads_for = NULL if stream is None else <void *>stream
         try:
             self.leave_lock()
         finally:
@@ -449,6 +450,8 @@ cdef class BlockingConnection:
         """Wake who waits for this stream; None: for the connection."""
         cdef void *wanted = NULL if stream is None else <void *>stream
         cdef Waiter *waiter = self.first_waiter
+        if self.led and self.leads_for == wanted:
+            self.poke()
         while waiter is not NULL:
             if waiter.stream == wanted and not waiter.woken:
                 waiter.woken = True

@@ -382,7 +382,7 @@ class StreamUnaryMultiCallable(_MultiCallable):
             compression,
             single=True,
         )
-        feed(attempt, self._checked(request_iterator, attempt))
+        _feed(self._channel, self._serialize, request_iterator, attempt)
         try:
             attempt.wait_ended()
         except BaseException:
@@ -394,9 +394,6 @@ class StreamUnaryMultiCallable(_MultiCallable):
         if attempt.code is not StatusCode.OK:
             raise _error(attempt)
         return self._message(answer, attempt), FinishedCall(attempt)
-
-    def _checked(self, requests: Iterable[Any], attempt: Attempt) -> Iterator[bytes]:
-        return checked(self._channel, self._serialize, requests, attempt)
 
 
 class StreamStreamMultiCallable(_MultiCallable):
@@ -422,7 +419,7 @@ class StreamStreamMultiCallable(_MultiCallable):
             compression,
             single=False,
         )
-        feed(attempt, checked(self._channel, self._serialize, request_iterator, attempt))
+        _feed(self._channel, self._serialize, request_iterator, attempt)
         return ResponseIterator(attempt, self._deserialize)
 
 
@@ -474,35 +471,47 @@ class ResponseIterator:
         self._attempt.abandon()
 
 
-def feed(attempt: Attempt, requests: Iterator[bytes]) -> None:
-    """Write requests in a thread of their own; it ends with them, or when the next one finds the call ended."""
+def feed(attempt: Attempt, requests: Iterator[bytes], failed: Callable[[Exception], None]) -> None:
+    """Write requests in a thread of their own; it ends with them, or when the next one finds the call ended.
+
+    `failed` is told what their source raises.
+    """
 
     def run() -> None:
-        for request in requests:
-            if not attempt.write(request):
-                return
-        attempt.done_writing()
+        try:
+            for request in requests:
+                if not attempt.write(request):
+                    return
+        except Exception as error:
+            failed(error)
+        else:
+            attempt.done_writing()
 
     threading.Thread(target=run, name="tai-grpc-requests", daemon=True).start()
 
 
-def checked(
+def _feed(
     channel: BlockingChannel,
     serialize: Callable[[Any], bytes] | None,
     requests: Iterable[Any],
     attempt: Attempt,
-) -> Iterator[bytes]:
-    """Serialize what an iterable yields; what it raises ends the call with UNKNOWN, as in grpc."""
-    try:
+) -> None:
+    """As `feed`; what the requests' source raises ends the call with UNKNOWN, as in grpc."""
+
+    def serialized() -> Iterator[bytes]:
         for request in requests:
             data = request if serialize is None else serialize(request)
             if 0 <= channel.max_send_bytes < len(data):
-                refusal = channel.too_large(len(data))
-                attempt.cancel(refusal.code, refusal.details)
-                return
+                raise channel.too_large(len(data))
             yield data
-    except Exception as error:
-        attempt.cancel(StatusCode.UNKNOWN, f"Exception iterating requests! {error!r}")
+
+    def failed(error: Exception) -> None:
+        if isinstance(error, RefusalError):
+            attempt.cancel(error.code, error.details)
+        else:
+            attempt.cancel(StatusCode.UNKNOWN, f"Exception iterating requests! {error!r}")
+
+    feed(attempt, serialized(), failed)
 
 
 def _attempt(  # noqa: PLR0917 - grpc's own arguments

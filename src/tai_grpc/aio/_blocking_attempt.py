@@ -63,7 +63,7 @@ class Keeper:
         self._connection: BlockingConnection | None = None
         self._draining: list[BlockingConnection] = []
         self._opening: Opening | None = None
-        self._closed = False
+        self._closed: str | None = None
         self._changed = threading.Condition()
         _keepers.add(self)
 
@@ -87,8 +87,8 @@ class Keeper:
         """Return the connection, or what the caller is to open one with."""
         with self._changed:
             while True:
-                if self._closed:
-                    raise RefusalError(StatusCode.CANCELLED, CLOSED)
+                if self._closed is not None:
+                    raise RefusalError(StatusCode.CANCELLED, self._closed)
                 connection = self._connection
                 if connection is not None and not connection.draining:
                     return connection
@@ -118,10 +118,11 @@ class Keeper:
             self._failure = ""
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """End every call with CANCELLED, and disconnect."""
+    def close(self, why: str = CLOSED) -> None:
+        """End every call with CANCELLED and `why`, and disconnect."""
         with self._changed:
-            self._closed = True
+            if self._closed is None:
+                self._closed = why
             if self._opening is not None:
                 self._opening.give_up()
             connections = [*self._draining]
@@ -131,7 +132,7 @@ class Keeper:
             self._draining = []
             self._changed.notify_all()
         for connection in connections:
-            connection.close(CLOSED)
+            connection.close(why)
 
     def forked(self) -> None:
         """In the child of a fork: begin without a connection."""
@@ -168,12 +169,12 @@ class Keeper:
                     self._failures += 1
                 elif connection is None:
                     self._next_attempt = 0.0
-                elif not self._closed:
+                elif self._closed is None:
                     self._failure = ""
                     self._connection = connection
                 self._changed.notify_all()
-        if connection is not None and self._closed:
-            connection.close(CLOSED)
+        if connection is not None and self._closed is not None:
+            connection.close(self._closed)
         if failure is not None and not wait_for_ready:
             raise RefusalError(StatusCode.UNAVAILABLE, failure)
 

@@ -31,7 +31,8 @@ cdef class BlockingConnection:
     cdef Waiter *first_waiter
     cdef Waiter *last_waiter
     cdef bint led  # a thread polls the socket
-    cdef bint reading
+    cdef void *leads_for  # what that thread itself waits for; as in Waiter
+    cdef bint reading  # events are being taken
     cdef int descriptor  # -1: closed
     cdef int wake_reader
     cdef int wake_writer
@@ -71,7 +72,7 @@ cdef class BlockingConnection:
     cdef int leave_lock(self) except -1
     cdef int wait(self, BlockingStream stream, int wanted, int64_t deadline_ns) except -1
     cdef bint is_so(self, BlockingStream stream, int wanted) noexcept
-    cdef int lead(self, int64_t deadline_ns) except -1
+    cdef int lead(self, BlockingStream stream, int64_t deadline_ns) except -1
     cdef int follow(self, BlockingStream stream, int64_t deadline_ns) except -1
     cdef int wake(self, BlockingStream stream) noexcept
     cdef int hand_over(self) noexcept
