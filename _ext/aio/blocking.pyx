@@ -191,13 +191,6 @@ cdef class BlockingConnection:
         """Whether as many calls wait for their turn as may."""
         return session_streams(self.session) >= session_max_streams(self.session) + MAX_QUEUED_CALLS
 
-    def unary(self, bytes method not None, metadata, bytes request not None, int64_t deadline_ns, int encoding):
-        """Make a call and wait for its end; None when no call can be started here any more."""
-        cdef BlockingStream stream = self.start(method, metadata, request, deadline_ns, encoding, True)
-        if stream is not None:
-            stream.wait_ended()
-        return stream
-
     def start(
         self, bytes method not None, metadata, bytes request, int64_t deadline_ns, int encoding, bint single
     ):
@@ -230,8 +223,8 @@ cdef class BlockingConnection:
                 self.reserve_grave()
                 stream.stream = session_request(
                     self.session, PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method),
-                    PyBytes_AS_STRING(self.authority), PyBytes_GET_SIZE(self.authority), self.secure, timeout_ns,
-                    encoding, PyBytes_AS_STRING(self.user_agent), PyBytes_GET_SIZE(self.user_agent), &fields,
+                    PyBytes_AS_STRING(self.authority), PyBytes_GET_SIZE(self.authority), self.secure,
+                    timeout_ns, encoding, PyBytes_AS_STRING(self.user_agent), PyBytes_GET_SIZE(self.user_agent), &fields,
                     <void *>stream,
                 )
                 if stream.stream is NULL:
@@ -849,7 +842,8 @@ cdef class BlockingStream:
             return None
         if data is None:
             limit = connection.max_message_bytes
-            self.fail(RESOURCE_EXHAUSTED, f"Received message larger than max ({limit + 1} or more vs. {limit})")
+            details = f"Received message larger than max ({limit + 1} or more vs. {limit})"
+            self.fail(RESOURCE_EXHAUSTED, details)
         return data
 
     def write(self, bytes message not None):

@@ -7,6 +7,7 @@ from their iterator. What grpc.Channel has beyond that is not here: `future()`, 
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -238,7 +239,7 @@ class _MultiCallable:
 
     def _serialized(self, request: Any) -> bytes:
         try:
-            return request if self._serialize is None else self._serialize(request)  # type: ignore[no-any-return]  # bytes, if nothing serializes
+            return request if self._serialize is None else self._serialize(request)
         except Exception as error:
             raise BlockingRpcError(
                 StatusCode.INTERNAL, f"the request cannot be serialized: {error!r}"
@@ -359,7 +360,10 @@ class StreamUnaryMultiCallable(_MultiCallable):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        return self.with_call(request_iterator, timeout, metadata, credentials, wait_for_ready, compression)[0]
+        response, _ = self.with_call(
+            request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+        )
+        return response
 
     def with_call(  # noqa: PLR0917 - as above
         self,
@@ -542,9 +546,7 @@ def _attempt(  # noqa: PLR0917 - grpc's own arguments
     return Attempt(channel.keeper, start)
 
 
-def _read(
-    data: bytes, deserialize: Callable[[bytes], Any] | None, call: BlockingStream | Attempt
-) -> Any:
+def _read(data: bytes, deserialize: Callable[[bytes], Any] | None, call: BlockingStream | Attempt) -> Any:
     if deserialize is None:
         return data
     try:
@@ -566,7 +568,7 @@ def _error(ended: BlockingStream | Attempt) -> BlockingRpcError:
 def _deadline(timeout: float | None) -> int:
     if timeout is None:
         return 0
-    if timeout != timeout:
+    if math.isnan(timeout):
         raise ValueError("timeout must be a number of seconds: got nan")
     return time.monotonic_ns() + round(min(max(timeout, 0.0), _MAX_TIMEOUT) * 1e9)
 

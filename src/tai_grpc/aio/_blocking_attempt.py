@@ -1,4 +1,4 @@
-"""What a blocking channel's calls are made of: a connection that is kept, and a call that may be sent anew."""
+"""What a blocking channel's calls are made of: a connection that is kept, calls that may be sent anew."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RefusalError(Exception):
 
 
 class Keeper:
-    """Keeps one connection: opened by the call that needs it, anew with backoff when that fails or it is lost.
+    """Keeps one connection: opened by the call that needs it, anew with backoff when it fails.
 
     A call that comes while another one connects waits for what comes of that. When it failed, those that do
     not `wait_for_ready` fail, at once until the backoff is over; the next call then tries again. There is no

@@ -91,7 +91,7 @@ class Opening:
             until = min(end for _, _, end in self._pending.values())
             if self._waiting:
                 until = min(until, self._next_start)
-            for descriptor in self._poll({each: select.POLLOUT for each in self._pending}, until):
+            for descriptor in self._poll(dict.fromkeys(self._pending, select.POLLOUT), until):
                 sock, address, end = self._pending.pop(descriptor)
                 number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not number:
@@ -102,7 +102,9 @@ class Opening:
         return None
 
     def _start(self, address: Address, until: float) -> None:
-        family = socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        family = (
+            socket.AF_UNIX if address.path else socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        )
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         where = address.path

@@ -14,7 +14,6 @@ from tai_grpc.resilience import CircuitBreaker, CircuitState, Endpoint, Endpoint
 from tai_grpc.transport.base import ClientTransport
 
 
-
 class Reconnecting(Protocol):
     """What endpoints ask of a transport of any kind."""
 

@@ -233,7 +233,11 @@ class _MultiCallable(ABC):
     """One method of a service. Calling it returns the response, or an iterator over the responses."""
 
     def __init__(
-        self, channel: ThreadChannel, method: str, serialize: Serializer | None, deserialize: Deserializer | None
+        self,
+        channel: ThreadChannel,
+        method: str,
+        serialize: Serializer | None,
+        deserialize: Deserializer | None,
     ) -> None:
         self._channel = channel
         self._method = method
@@ -315,7 +319,11 @@ class _Stream:
     """
 
     def __init__(
-        self, channel: ThreadChannel, call: Invocation, request: bytes | None, requests: Iterator[bytes] | None
+        self,
+        channel: ThreadChannel,
+        call: Invocation,
+        request: bytes | None,
+        requests: Iterator[bytes] | None,
     ) -> None:
         self.call = call
         self._channel = channel
