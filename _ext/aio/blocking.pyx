@@ -224,7 +224,8 @@ cdef class BlockingConnection:
                 stream.stream = session_request(
                     self.session, PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method),
                     PyBytes_AS_STRING(self.authority), PyBytes_GET_SIZE(self.authority), self.secure,
-                    timeout_ns, encoding, PyBytes_AS_STRING(self.user_agent), PyBytes_GET_SIZE(self.user_agent), &fields,
+                    timeout_ns, encoding, PyBytes_AS_STRING(self.user_agent),
+                    PyBytes_GET_SIZE(self.user_agent), &fields,
                     <void *>stream,
                 )
                 if stream.stream is NULL:

@@ -1,10 +1,9 @@
-"""Channels for threads: what holds for them beyond a call that succeeds, with servers in a thread beside them."""
+"""Channels for threads: what holds for them, with servers in a thread beside them."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -140,6 +139,10 @@ def opened() -> Iterator[Callable[..., BlockingChannel]]:
     yield make
     for channel in channels:
         channel.close()
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def error_of(call: Callable[[], Any]) -> BlockingRpcError:
@@ -427,7 +430,7 @@ def test_pings_that_are_too_many_become_fewer(background: Background, opened: An
 def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: Background) -> None:
     target = background.serve()
     blocking_channel(target).close()
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before = descriptors(), threading.active_count()
     channel = blocking_channel(target)
     with ThreadPoolExecutor(4) as pool:
         hanging = [
@@ -438,7 +441,7 @@ def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: B
             time.sleep(0.001)
         channel.close()
         assert {future.result(20).code() for future in hanging} == {StatusCode.CANCELLED}
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert (descriptors(), threading.active_count()) == before
     with pytest.raises(ValueError, match="closed channel"):
         channel.unary_unary("/test.Echo/One")(b"a")
     channel.close()
@@ -446,7 +449,7 @@ def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: B
     assert dropped.unary_unary("/test.Echo/One")(b"a") == b"a"
     del dropped
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before[0]
+    assert descriptors() == before[0]
 
 
 def test_the_child_of_a_fork_connects_anew_and_the_parent_goes_on(background: Background) -> None:

@@ -128,7 +128,7 @@ class ThreadChannel:
         return transport
 
     def after(self, call: Invocation, reply: Reply) -> float | None:
-        """Take note of an attempt that failed; return the seconds until the next one, None: it was the last."""
+        """Take note of a failed attempt; return the seconds until the next one, None: it was the last."""
         with self.lock:
             wait = self.layers.after(call, reply)
         return None if self.cut_off.is_set() else wait
@@ -363,7 +363,7 @@ class _Stream:
     # --- Attempts ---
 
     def _start(self) -> None:
-        """Start an attempt; `_attempt` is None when that has ended the call, or failed at once: see `_after`."""
+        """Start an attempt; `_attempt` is None when that has ended the call or failed at once."""
         transport = self._channel.attempt(self.call)
         self._attempt = None
         if isinstance(transport, Reply):
