@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
@@ -148,8 +150,11 @@ def test_closing_wakes_the_threads_that_wait_and_ends_the_clients_own(address: s
     client.close()
 
 
-def test_a_callback_does_not_wait_for_itself(client: BlockingGrpcClient) -> None:
-    """A breaker's callback runs in the client's thread: a call from there is an error, not a standstill."""
+def test_a_callback_does_not_wait_for_itself(client: BlockingGrpcClient, transport: str) -> None:
+    """A breaker's callback runs in the client's thread: a call from there is an error, not a standstill.
+
+    On the native transport it runs in the thread that caused it, and its call is one like others.
+    """
     caught: list[BaseException] = []
 
     def transition(_old: CircuitState, _new: CircuitState) -> None:
@@ -162,5 +167,127 @@ def test_a_callback_does_not_wait_for_itself(client: BlockingGrpcClient) -> None
         client.breaker(client.config.server_addresses[0]).on_transition(transition)
         client.breaker(client.config.server_addresses[0]).force_open()
 
-    client._loop.run(trip())
-    assert "cannot wait" in str(caught[0])
+    if transport == "native":
+        asyncio.run(trip())
+        assert "circuit breaker refuses" in str(caught[0])
+    else:
+        engine: Any = client._engine
+        engine.loop.run(trip())
+        assert "cannot wait" in str(caught[0])
+
+
+def test_32_threads_make_1000_calls_each_on_one_client(client: BlockingGrpcClient, transport: str) -> None:
+    """On the native transport; a tenth of them on the other, which takes its time."""
+    one = client.stub(KindsStub).One
+    count = 1000 if transport == "native" else 100
+
+    def work(thread: int) -> bool:
+        return all(one(Item(text=f"{thread} {call}")).text == f"{thread} {call}" for call in range(count))
+
+    with ThreadPoolExecutor(32) as pool:
+        assert all(pool.map(work, range(32)))
+    stats = client.stats()
+    assert (stats.calls, stats.failed, stats.attempts) == (32 * count, 0, 32 * count)
+    assert client.endpoint_stats()[0].active_connections == 0
+
+
+def test_threads_have_their_own_deadlines(client: BlockingGrpcClient) -> None:
+    client.breaker(client.config.server_addresses[0]).disable()  # which streams without an answer would open
+    chat = client.stub(KindsStub).Chat
+
+    def ended(timeout: float) -> StatusCode:
+        with pytest.raises(CallError) as caught:
+            next(chat(iter(queue.Queue[Any]().get, None), timeout=timeout))
+        return caught.value.code()
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = set(pool.map(ended, (0.05, 0.4, 0.1, 0.3, 0.2, 0.15, 0.25, 0.35)))
+    assert codes == {StatusCode.DEADLINE_EXCEEDED}
+    assert client.stub(KindsStub).One(Item(text="a"), timeout=5.0).text == "a"
+
+
+def test_a_server_that_is_killed_and_started_again_is_found_again() -> None:
+    """Calls of 8 threads fail with UNAVAILABLE while it is away, or are retried, and succeed afterwards."""
+    process = Process()
+    with asyncio.Runner() as runner:
+        runner.run(process.start())
+        config = GrpcClientConfig(server_addresses=(process.address,), connect_backoff_max=0.1)
+        stop = threading.Event()
+        codes: set[StatusCode] = set()
+
+        def work(client: BlockingGrpcClient) -> int:
+            succeeded, one = 0, client.stub(KindsStub).One
+            while not stop.is_set():
+                try:
+                    assert one(Item(text="a"), timeout=5.0).text == "a"
+                    succeeded += 1
+                except CallError as error:
+                    codes.add(error.code())
+            return succeeded
+
+        with BlockingGrpcClient(config) as client, ThreadPoolExecutor(8) as pool:
+            client.breaker(process.address).disable()
+            workers = [pool.submit(work, client) for _ in range(8)]
+            try:
+                for _ in range(3):
+                    _grows(lambda: client.stats().calls, 100)
+                    runner.run(process.kill())
+                    _grows(lambda: client.stats().failed, 8)
+                    runner.run(process.start())
+                    _until(
+                        lambda: client.stub(KindsStub).One(Item(text="b"), wait_for_ready=True).text == "b"
+                    )
+            finally:
+                stop.set()
+            assert all(worker.result(20) > 0 for worker in workers)
+            assert client.endpoint_stats()[0].active_connections == 0
+        runner.run(process.kill())
+    assert codes <= {StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED}
+
+
+def _grows(count: Callable[[], int], by: int) -> None:
+    start = count()
+    _until(lambda: count() >= start + by)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_no_descriptor_and_no_thread_is_left(address: str) -> None:
+    """The loop thread's too, where there is one; grpcio keeps some of its own after its first channel."""
+    kept: list[tuple[int, int]] = []
+    for _ in range(3):
+        with BlockingGrpcClient(GrpcClientConfig(server_addresses=(address,))) as client:
+            stub = client.stub(KindsStub)
+            with ThreadPoolExecutor(4) as pool:
+                assert [item.text for item in pool.map(stub.One, items("a", "b", "c"))] == ["a", "b", "c"]
+            assert next(stub.Split(Item(text="a b"))).text == "a"
+        gc.collect()
+        kept.append((len(list(Path("/proc/self/fd").iterdir())), threading.active_count()))
+    assert all(now <= before for now, before in zip(kept[2], kept[1], strict=True))
+
+
+def test_a_grace_lets_calls_end(address: str) -> None:
+    client = BlockingGrpcClient(GrpcClientConfig(server_addresses=(address,)))
+    requests: queue.Queue[Any] = queue.Queue()
+    with ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(client.stub(KindsStub).Collect, iter(requests.get, None))
+        _until(lambda: client.endpoint_stats()[0].active_connections == 1)
+        closing = pool.submit(client.close, 20.0)
+        _until(lambda: _refuses(client))
+        requests.put(Item(text="a"))
+        requests.put(None)
+        assert answer.result(20).text == "a"
+        closing.result(20)
+
+
+def _refuses(client: BlockingGrpcClient) -> bool:
+    try:
+        client.stub(KindsStub).One(Item())
+    except TaiGrpcError as error:
+        return "closed" in str(error)
+    return False

@@ -49,6 +49,7 @@ if find_spec("tai_grpc._ext.aio.server") is None:
     )
 
 from tai_grpc._ext.aio.context import ServicerContext as _NativeContext
+from tai_grpc.aio._blocking import BlockingChannel, BlockingRpcError, blocking_channel
 from tai_grpc.aio._channel import Channel, insecure_channel, secure_channel
 from tai_grpc.aio._credentials import composite_channel_credentials, ssl_channel_credentials
 from tai_grpc.aio._interceptors import InterceptedUnaryUnaryCall
@@ -66,6 +67,8 @@ __all__ = [
     "AbortError",
     "AioRpcError",
     "BaseError",
+    "BlockingChannel",
+    "BlockingRpcError",
     "Call",
     "Channel",
     "ClientCallDetails",
@@ -93,6 +96,7 @@ __all__ = [
     "UnaryUnaryMultiCallable",
     "UsageError",
     "access_token_call_credentials",
+    "blocking_channel",
     "composite_call_credentials",
     "composite_channel_credentials",
     "dynamic_ssl_server_credentials",

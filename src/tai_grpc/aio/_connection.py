@@ -150,7 +150,7 @@ async def _open(
     except TimeoutError:
         raise ConnectError(f"Failed to connect to remote host: no answer within {timeout:g} s") from None
     except OSError as error:
-        raise ConnectError(f"Failed to connect to remote host: {_why(error)}") from error
+        raise ConnectError(f"Failed to connect to remote host: {why(error)}") from error
     finally:
         if not opening.taken:
             if not opening.ready.cancel() and not opening.ready.cancelled():
@@ -191,7 +191,8 @@ def _check_protocol(connection: ClientConnection) -> None:
         )
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
+    """Say what went wrong, as grpcio words it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: the server's certificate is refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -135,13 +135,13 @@ class Authorizer:
 
     def __init__(self, authority: str, always: Sequence[CallCredentials]) -> None:
         self._host = authority.removesuffix(":443")
-        self._always = _flat(always)
+        self._always = plugins_of(always)
 
     def __call__(self, call: Any, method: bytes, credentials: CallCredentials | None) -> None:
         """Have `call` go on with the metadata, or end it."""
         plugins = self._always
         if credentials is not None:
-            plugins = (*plugins, *_flat((credentials,)))
+            plugins = (*plugins, *plugins_of((credentials,)))
         service, _, name = method.decode().rpartition("/")
         _Fetch(call, plugins, f"https://{self._host}{service}", name).next(())
 
@@ -213,7 +213,7 @@ def _run(plugin: Callable[[], None], answer: _Answer) -> None:
         answer(None, StatusCode.INTERNAL.value[0], repr(error))
 
 
-def _flat(credentials: Sequence[CallCredentials]) -> tuple[Any, ...]:
+def plugins_of(credentials: Sequence[CallCredentials]) -> tuple[Any, ...]:
     """Return the plugins of call credentials, composite ones taken apart.
 
     Raises:
@@ -223,7 +223,7 @@ def _flat(credentials: Sequence[CallCredentials]) -> tuple[Any, ...]:
     for each in credentials:
         inner: Any = getattr(each, "_credentials", None)
         if hasattr(inner, "_call_credentialses"):
-            plugins += _flat([CallCredentials(part) for part in inner._call_credentialses])
+            plugins += plugins_of([CallCredentials(part) for part in inner._call_credentialses])
         elif hasattr(inner, "_metadata_plugin"):
             plugins.append(inner._metadata_plugin)
         else:

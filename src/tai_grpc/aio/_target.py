@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from tai_grpc.errors import ConfigError
 
@@ -64,7 +64,15 @@ class Target:
         if self.addresses:
             return self.addresses
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return self._usable(await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM))
+
+    def resolve_now(self) -> Sequence[Address]:
+        """As `resolve`, in the calling thread, for as long as the system's resolver takes."""
+        if self.addresses:
+            return self.addresses
+        return self._usable(socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM))
+
+    def _usable(self, found: Sequence[tuple[Any, ...]]) -> Sequence[Address]:
         unique = dict.fromkeys(
             Address(str(where[0]), int(where[1]))
             for family, _, _, _, where in found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from grpc import CallCredentials, Compression, StatusCode, aio
 
 from tai_grpc.client.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from tai_grpc.client.endpoints import Endpoints
+from tai_grpc.client.endpoints import AnyEndpoints, Endpoints
 from tai_grpc.client.invocation import AnyInvocation, StreamInvocation, UnaryInvocation, as_async
 from tai_grpc.client.layers import Layers, run
 from tai_grpc.client.stats import ClientStats
@@ -34,8 +34,8 @@ MAX_IN_FLIGHT: Final = 65_536
 Where the transport is compiled, unary calls and the others are counted apart.
 """
 
-_CLOSED: Final = "this GrpcClient is closed"
-_CUT_OFF: Final = "the client was closed while the call was in flight"
+CLOSED: Final = "this GrpcClient is closed"
+CUT_OFF: Final = "the client was closed while the call was in flight"
 
 
 class ResilientChannel:
@@ -82,12 +82,12 @@ class ResilientChannel:
         """
         self._closed = True
         if self._caller is not None:
-            self._caller.stop(_CLOSED)
+            self._caller.stop(CLOSED)
         if grace:
             await self._wait_idle(grace)
         self._cut_off = True
         if self._caller is not None:
-            self._caller.cut_off(_CUT_OFF)
+            self._caller.cut_off(CUT_OFF)
         rest = list(self._in_flight)
         for task in rest:
             task.cancel()
@@ -114,7 +114,7 @@ class ResilientChannel:
             TaiGrpcError: the client is not open, or another event loop's.
         """
         if self._closed:
-            raise TaiGrpcError(_CLOSED)
+            raise TaiGrpcError(CLOSED)
         if self._loop is None:
             raise TaiGrpcError(
                 "this GrpcClient is not open: make calls inside `async with GrpcClient(...) as client:`"
@@ -128,19 +128,7 @@ class ResilientChannel:
 
     def stats(self) -> ClientStats:
         """Return what has been counted since the channel was made."""
-        layers = self.layers
-        latency = layers.latency
-        return ClientStats(
-            calls=layers.calls,
-            failed=layers.failed,
-            cancelled=layers.cancelled,
-            attempts=layers.attempts,
-            retries=layers.retries,
-            p50_us=latency.percentile(50.0),
-            p99_us=latency.percentile(99.0),
-            p999_us=latency.percentile(99.9),
-            endpoints=tuple(self.endpoints.stats()),
-        )
+        return client_stats(self.layers, self.endpoints)
 
     async def _run(self, call: AnyInvocation) -> Reply:
         try:
@@ -149,7 +137,7 @@ class ResilientChannel:
             # `close` cancels each task once; whoever else cancels it wants to see that.
             task = asyncio.current_task()
             if self._cut_off and task is not None and task.cancelling() == 1:
-                return Reply(StatusCode.CANCELLED, _CUT_OFF)
+                return Reply(StatusCode.CANCELLED, CUT_OFF)
             raise
 
     def unary_unary(
@@ -189,6 +177,22 @@ class ResilientChannel:
         _registered_method: bool | None = False,
     ) -> StreamStreamMultiCallable[Any, Any]:
         return StreamStreamMultiCallable(self, method, request_serializer, response_deserializer)
+
+
+def client_stats(layers: Layers, endpoints: AnyEndpoints) -> ClientStats:
+    """Return what a client's layers have counted."""
+    latency = layers.latency
+    return ClientStats(
+        calls=layers.calls,
+        failed=layers.failed,
+        cancelled=layers.cancelled,
+        attempts=layers.attempts,
+        retries=layers.retries,
+        p50_us=latency.percentile(50.0),
+        p99_us=latency.percentile(99.0),
+        p999_us=latency.percentile(99.9),
+        endpoints=tuple(endpoints.stats()),
+    )
 
 
 async def _refuse() -> Reply:

@@ -6,14 +6,21 @@ import asyncio
 import math
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from tai_grpc.config import MAX_SECONDS, GrpcClientConfig
 from tai_grpc.errors import CircuitOpenError
 from tai_grpc.resilience import CircuitBreaker, CircuitState, Endpoint, EndpointStats, LoadBalancer
 from tai_grpc.transport.base import ClientTransport
 
-Connect = Callable[[str, GrpcClientConfig], ClientTransport]
+
+class Reconnecting(Protocol):
+    """What endpoints ask of a transport of any kind."""
+
+    def reconnect(self) -> None: ...
+
+
+T = TypeVar("T", bound=Reconnecting)
 
 _MAX_PICKS: Final = 64
 """How often a pick is repeated to get around endpoints that have just failed."""
@@ -28,14 +35,14 @@ def _ignore(_address: str) -> None:
     """Stand in for `Endpoints.on_probe`."""
 
 
-class Endpoints:
-    """Picks endpoints, and keeps the transport of each from its first pick until `close`."""
+class EndpointTable(Generic[T]):
+    """Picks endpoints, and keeps the transport of each from its first pick until they are taken."""
 
-    def __init__(self, config: GrpcClientConfig, connect: Connect) -> None:
+    def __init__(self, config: GrpcClientConfig, connect: Callable[[str, GrpcClientConfig], T]) -> None:
         self.balancer = LoadBalancer(config.server_addresses, config.strategy, breaker=config.breaker)
         self._config = config
         self._connect = connect
-        self._transports: dict[str, ClientTransport] = {}
+        self._transports: dict[str, T] = {}
         self._probed: set[str] = set()
         self.on_probe: Callable[[str], object] = _ignore
         """Called, in any thread, with an address whose connection `transport` renews before it is probed."""
@@ -83,7 +90,7 @@ class Endpoints:
         """Say how the attempt at `endpoint` went; None: it says nothing of the endpoint."""
         self.balancer.release(endpoint, success, min(latency_ns // 1000, _MAX_LATENCY_US))
 
-    def transport(self, address: str) -> ClientTransport:
+    def transport(self, address: str) -> T:
         """Return the transport to an address, made when there is none yet."""
         transport = self._transports.get(address)
         if transport is None:
@@ -112,7 +119,18 @@ class Endpoints:
             self._probed.add(address)
             self.on_probe(address)
 
+    def take(self) -> list[T]:
+        """Return every transport and keep none, for them to be closed."""
+        transports, self._transports = self._transports, {}
+        return list(transports.values())
+
+
+class Endpoints(EndpointTable[ClientTransport]):
+    """Those of a client for asyncio."""
+
     async def close(self) -> None:
         """Close every transport."""
-        transports, self._transports = self._transports, {}
-        await asyncio.gather(*(transport.close() for transport in transports.values()))
+        await asyncio.gather(*(transport.close() for transport in self.take()))
+
+
+AnyEndpoints = EndpointTable[Any]

@@ -14,7 +14,7 @@ from typing import Final
 from grpc import StatusCode
 
 from tai_grpc._ext.primitives.outbound import Outbound, OutboundCall
-from tai_grpc.client.endpoints import Endpoints
+from tai_grpc.client.endpoints import AnyEndpoints, Endpoints
 from tai_grpc.client.invocation import AnyInvocation, call_error
 from tai_grpc.config import GrpcClientConfig, Outcome
 from tai_grpc.errors import CircuitOpenError, DeadlineError
@@ -34,7 +34,7 @@ Sleep = Callable[[float], Awaitable[None]]
 class Layers(Outbound):
     """The layers of one client."""
 
-    def __init__(self, config: GrpcClientConfig, endpoints: Endpoints) -> None:
+    def __init__(self, config: GrpcClientConfig, endpoints: AnyEndpoints) -> None:
         super().__init__(config, endpoints.balancer, CURRENT_TRACE, CURRENT_DEADLINE)
         self._config = config
         self._endpoints = endpoints

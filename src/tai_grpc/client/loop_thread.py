@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from grpc import CallCredentials, Compression, StatusCode, aio
 
+from tai_grpc.client.grpc_client import GrpcClient
+from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import TaiGrpcError
 from tai_grpc.status import CallError, Metadata
 
@@ -76,6 +78,31 @@ class LoopThread:
             self.stopped = True
             self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
+
+
+class LoopEngine:
+    """A `GrpcClient` on a loop of its own, for a transport that needs one."""
+
+    def __init__(self, config: GrpcClientConfig) -> None:
+        self._client = GrpcClient(config)
+        self.loop = LoopThread()
+        self.loop.run(self._client.__aenter__())
+        self._closing = threading.Lock()
+        self.breaker = self._client.breaker
+        self.endpoint_stats = self._client.endpoint_stats
+        self.stats = self._client.stats
+
+    @property
+    def channel(self) -> BlockingChannel:
+        """What stubs are made on."""
+        return BlockingChannel(self._client.stub(lambda channel: channel), self.loop)
+
+    def close(self, grace: float | None = None) -> None:
+        """As `GrpcClient.close`, and end the thread. Closing again does no harm."""
+        with self._closing:
+            if not self.loop.stopped:
+                self.loop.run(self._client.close(grace))
+                self.loop.stop()
 
 
 class BlockingChannel:

@@ -25,20 +25,7 @@ class NativeTransport:
     """
 
     def __init__(self, address: str, config: GrpcClientConfig) -> None:
-        backoff_max = round(config.connect_backoff_max * 1000)
-        keepalive = round(config.keepalive * 1000)
-        self._channel = insecure_channel(
-            address,
-            (
-                ("grpc.initial_reconnect_backoff_ms", min(100, backoff_max)),
-                ("grpc.max_reconnect_backoff_ms", backoff_max),
-                ("grpc.min_reconnect_backoff_ms", max(backoff_max, round(_CONNECT_TIMEOUT * 1000))),
-                ("grpc.keepalive_time_ms", keepalive),
-                ("grpc.keepalive_timeout_ms", min(keepalive, 10_000)),
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", -1),  # the receiver's limit counts
-            ),
-        )
+        self._channel = insecure_channel(address, native_options(config))
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -61,6 +48,21 @@ class NativeTransport:
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+def native_options(config: GrpcClientConfig) -> tuple[tuple[str, int], ...]:
+    """Return the options of a channel to one of a client's addresses."""
+    backoff_max = round(config.connect_backoff_max * 1000)
+    keepalive = round(config.keepalive * 1000)
+    return (
+        ("grpc.initial_reconnect_backoff_ms", min(100, backoff_max)),
+        ("grpc.max_reconnect_backoff_ms", backoff_max),
+        ("grpc.min_reconnect_backoff_ms", max(backoff_max, round(_CONNECT_TIMEOUT * 1000))),
+        ("grpc.keepalive_time_ms", keepalive),
+        ("grpc.keepalive_timeout_ms", min(keepalive, 10_000)),
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", -1),  # the receiver's limit counts
+    )
 
 
 class _Stream(ChannelStream):
