@@ -12,6 +12,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ async def upper(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[b
         yield request.upper()
 
 
-HANDLERS = {
+HANDLERS: dict[str, Any] = {
     "One": grpc.unary_unary_rpc_method_handler(one),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
     "Hang": grpc.unary_unary_rpc_method_handler(hang),
@@ -237,7 +238,7 @@ def test_another_thread_cancels_a_call_that_is_read(background: Background, open
         for call in calls:
             assert next(call) == b"A"
         with ThreadPoolExecutor(2) as pool:
-            reads = [pool.submit(error_of, lambda call=call: next(call)) for call in calls]
+            reads = [pool.submit(error_of, partial(next, call)) for call in calls]
             for call in calls if leader_first else reversed(calls):
                 assert call.cancel()
             assert [read.result(20).code() for read in reads] == [StatusCode.CANCELLED] * 2
