@@ -388,8 +388,7 @@ cdef class BlockingConnection:
         if found < 0:
             if failure != EINTR:
                 return self.lose(strerror(failure).decode("utf-8", "replace"))
-            PyErr_CheckSignals()
-            return 0
+            return self.heed_signals()
         if descriptors[1].revents != 0:
             while read(self.wake_reader, dust, 64) == 64:
                 pass
@@ -436,8 +435,16 @@ cdef class BlockingConnection:
             else:
                 waiter.next.previous = waiter.previous
             PyThread_free_lock(waiter.lock)
-        if status == PY_LOCK_INTR:
+        return self.heed_signals() if status == PY_LOCK_INTR else 0
+
+    cdef int heed_signals(self) except -1:
+        """Without the lock: a handler may well close the channel."""
+        self.hand_over()
+        try:
+            self.leave_lock()
             PyErr_CheckSignals()
+        finally:
+            self.take_lock()
         return 0
 
     cdef int wake(self, BlockingStream stream) noexcept:

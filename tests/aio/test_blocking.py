@@ -453,6 +453,36 @@ def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: B
     assert descriptors() == before[0]
 
 
+def test_a_signals_handler_may_end_the_wait_or_close_the_channel(background: Background) -> None:
+    """Of a call that hangs: what the handler raises is raised, and a call that it ends fails."""
+    program = """
+import signal, sys
+from tai_grpc.aio import BlockingRpcError, blocking_channel
+channel = blocking_channel(sys.argv[1])
+hang = channel.unary_unary("/test.Echo/Hang")
+
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    hang(b"")
+except KeyboardInterrupt:
+    pass
+else:
+    sys.exit(2)
+assert channel.unary_unary("/test.Echo/One")(b"a") == b"a"
+signal.signal(signal.SIGALRM, lambda number, frame: channel.close())
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    hang(b"")
+except BlockingRpcError as error:
+    assert error.details() == "Channel closed!", error
+"""
+    subprocess.run([sys.executable, "-c", program, background.serve()], check=True, timeout=60)
+
+
 def test_the_child_of_a_fork_connects_anew_and_the_parent_goes_on(background: Background) -> None:
     """In a process without other threads: a fork with some is Python's own matter."""
     program = """

@@ -47,7 +47,7 @@ class ThreadChannel:
         self.endpoints = EndpointTable(config, BlockingTransport)
         self.layers = Layers(config, self.endpoints)
         self.lock = threading.RLock()
-        self._connecting = threading.Lock()
+        self._connecting = threading.RLock()  # a signal's handler may close the client
         self._closed = False
         self._in_flight = 0
         self._idle = threading.Condition()

@@ -74,6 +74,7 @@ cdef class BlockingConnection:
     cdef bint is_so(self, BlockingStream stream, int wanted) noexcept
     cdef int lead(self, BlockingStream stream, int64_t deadline_ns) except -1
     cdef int follow(self, BlockingStream stream, int64_t deadline_ns) except -1
+    cdef int heed_signals(self) except -1
     cdef int wake(self, BlockingStream stream) noexcept
     cdef int hand_over(self) noexcept
     cdef int poke(self) noexcept
