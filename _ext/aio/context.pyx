@@ -120,6 +120,8 @@ async def _generated(ServicerContext call, object request):
             while call.must_wait():
                 await call.writable()
                 call.check()
+    except GeneratorExit:
+        raise  # this coroutine is dropped, and can await nothing any more
     except BaseException:
         # It may have been left at a `yield`.
         await responses.aclose()
