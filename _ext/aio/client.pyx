@@ -192,17 +192,6 @@ cdef class ClientConnection(Connection):
     # --- A connection's own ---
 
     cdef int dispatch(self, Event *event) except -1:
-        self.spoken_to = True
-        try:
-            self.handle(event)
-        except Exception as error:
-            # Of a call: the others go on.
-            self.loop.call_exception_handler(
-                {"message": "a gRPC call failed to take an event", "exception": error, "protocol": self}
-            )
-        return 0
-
-    cdef int handle(self, Event *event) except -1:
         cdef int kind = event.kind
         cdef StreamOwner owner
         if kind <= ENDED:
