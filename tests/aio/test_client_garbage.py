@@ -130,7 +130,7 @@ gc.collect()
 @pytest.mark.parametrize("script", [EXPIRES, WAITS, CLOSED], ids=["expires", "waits", "closed"])
 def test_calls_that_only_the_garbage_collector_finds(script: str, loop: str) -> None:
     """They are given up like those that are dropped, whether or not their loop is there still."""
-    result = subprocess.run(  # noqa: S603 - this very Python
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BEGINNING + script, loop],
         capture_output=True,
         text=True,
