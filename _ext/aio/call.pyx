@@ -6,6 +6,7 @@ as `on_...`. It is sent anew, unseen, as often as the request never left, and on
 it did not process it; for that the request messages are kept until the server answers, 256 KiB of a stream.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AsDouble
 from libc.stdint cimport int64_t
@@ -16,10 +17,7 @@ from tai_grpc._ext.aio.dispatcher cimport DispatchedCall
 from tai_grpc._ext.aio.timers cimport TimerEntry
 from tai_grpc._ext.http2.buffers cimport buffer_free
 from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text, metadata_append, metadata_of
-from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL
-from tai_grpc._ext.http2.session cimport (
-    stream_half_close, stream_release, stream_reset, stream_send_message,
-)
+from tai_grpc._ext.http2.session cimport stream_half_close, stream_send_message
 from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, HIGH_WATER, UNPROCESSED, UNSENT, Event, StreamState,
 )
@@ -77,14 +75,14 @@ cdef class Deadline(TimerEntry):
         return 0
 
 
+@cython.no_gc_clear  # `timer` is wanted when it goes, also when the garbage collector found it
 cdef class Call(DispatchedCall):
     """What the four kinds have. Subclasses say what a message and the end mean to them."""
 
     def __dealloc__(self):
         if self.timer is not None:
             self.timer.call = NULL
-            if self.dispatcher is not None:
-                self.dispatcher.timers.disarm(self.timer)
+            self.dispatcher.timers.disarm(self.timer)
         self.detach()
         buffer_free(&self.fields)
 
@@ -276,14 +274,7 @@ cdef class Call(DispatchedCall):
         if stream is NULL:
             return 0
         self.stream = NULL
-        if self.connection is not None:
-            self.connection.release(stream)
-            return 0
-        stream.owner = NULL
-        if stream.session is not NULL and not stream.ended:
-            stream_reset(stream, NGHTTP2_CANCEL)
-        stream_release(stream)
-        return 0
+        return self.connection.release(stream)
 
     cdef int finish(self, int code, str details) except -1:
         if self.state == DONE:

@@ -6,6 +6,7 @@
 - `connection_gone(connection, error)`: it is closed; every call has been told before.
 """
 
+cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t, uint64_t
 
@@ -29,6 +30,7 @@ MAX_QUEUED_CALLS = 65_536
 cdef int64_t _MAX_QUEUED_CALLS = 65_536
 
 
+@cython.no_gc_clear  # `connection` is wanted when it goes
 cdef class StreamOwner:
     """What gets the events of a stream."""
 
@@ -177,27 +179,19 @@ cdef class ClientConnection(Connection):
         if is_open:
             stream_reset(stream, NGHTTP2_CANCEL)
         stream_release(stream)
-        if is_open and self.transport is not None and not self.loop.is_closed():
-            if PyThread_get_thread_ident() == self.thread:
-                self.want_flush()
-            else:
-                self.loop.call_soon_threadsafe(self.flush_callback)
+        if is_open and self.transport is not None:
+            try:
+                if PyThread_get_thread_ident() == self.thread:
+                    self.want_flush()
+                else:
+                    self.loop.call_soon_threadsafe(self.flush_callback)
+            except (AttributeError, RuntimeError):
+                pass  # the loop is closed, or garbage like the call and taken apart before it
         return 0
 
     # --- A connection's own ---
 
     cdef int dispatch(self, Event *event) except -1:
-        self.spoken_to = True
-        try:
-            self.handle(event)
-        except Exception as error:
-            # Of a call: the others go on.
-            self.loop.call_exception_handler(
-                {"message": "a gRPC call failed to take an event", "exception": error, "protocol": self}
-            )
-        return 0
-
-    cdef int handle(self, Event *event) except -1:
         cdef int kind = event.kind
         cdef StreamOwner owner
         if kind <= ENDED:

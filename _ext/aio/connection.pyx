@@ -108,7 +108,13 @@ cdef class Connection:
             event = session_next_event(self.session)
             if event is NULL:
                 return 0
-            self.dispatch(event)
+            try:
+                self.dispatch(event)
+            except Exception as error:
+                # Of one call: the others go on.
+                self.loop.call_exception_handler(
+                    {"message": "a gRPC call failed to take an event", "exception": error, "protocol": self}
+                )
 
     cdef int want_flush(self) except -1:
         if not self.flushing and not self.receiving and not self.paused and self.transport is not None:

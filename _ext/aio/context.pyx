@@ -53,6 +53,14 @@ cdef int _number(object code) except -1:
     return UNKNOWN
 
 
+cdef str described(object error):
+    """What a client is told of an error that nobody expected."""
+    try:
+        return f"Unexpected {type(error)}: {error}"
+    except Exception:
+        return f"Unexpected {type(error)}"
+
+
 cdef tuple _checked(object metadata):
     """As a tuple of pairs, if that is its form."""
     cdef list pairs = []
@@ -120,6 +128,8 @@ async def _generated(ServicerContext call, object request):
             while call.must_wait():
                 await call.writable()
                 call.check()
+    except GeneratorExit:
+        raise  # this coroutine is dropped, and can await nothing any more
     except BaseException:
         # It may have been left at a `yield`.
         await responses.aclose()
@@ -262,12 +272,12 @@ cdef class ServicerContext(CallStream):
             task.begin(coroutine, self.loop, None)
         except Exception as error:
             # Of what prepares the handler; what the handler itself raises is its task's.
-            if not self.ended:
-                task.call = None
-                self._failed(error)
-                self._leave()
-            else:
+            if self.ended:
                 raise
+            try:
+                self._failed(error)
+            finally:
+                self._leave()
         return 0
 
     cdef int handler_ended(self, HandlerTask task) except -1:
@@ -305,11 +315,7 @@ cdef class ServicerContext(CallStream):
             return 0
         if not self.finished and not self.closed:
             code = _number(self.code_given)
-            try:
-                text = f"Unexpected {type(error)}: {error}"
-            except Exception:
-                text = f"Unexpected {type(error)}"
-            self.settle(UNKNOWN if code == OK else code, text, self.trailing)
+            self.settle(UNKNOWN if code == OK else code, described(error), self.trailing)
         return self.report("Unexpected exception of the handler", error)
 
     cdef int _leave(self) except -1:

@@ -7,6 +7,7 @@ dispatcher calls its `connection_wanted()` when a call needs a connection and th
 next `use` or `fail`.
 """
 
+cimport cython
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.client cimport ClientConnection, StreamOwner
@@ -43,6 +44,7 @@ cdef void unlink(Link *link) noexcept:
     link.next = link
 
 
+@cython.no_gc_clear  # `dispatcher` is wanted when it goes
 cdef class DispatchedCall(StreamOwner):
     """A call that a dispatcher finds a connection for."""
 
@@ -54,8 +56,7 @@ cdef class DispatchedCall(StreamOwner):
         unlink(&self.in_calls)
         if self.in_waiting.next != &self.in_waiting:
             unlink(&self.in_waiting)
-            if self.dispatcher is not None:
-                self.dispatcher.waiting_calls -= 1
+            self.dispatcher.waiting_calls -= 1
 
     cdef int submit(self, ClientConnection connection) except -1:
         return 0
@@ -67,6 +68,7 @@ cdef class DispatchedCall(StreamOwner):
         return 0
 
 
+@cython.no_gc_clear  # its calls want `timers` when they go
 cdef class Dispatcher:
     """Of one channel. In its loop's thread only."""
 

@@ -13,7 +13,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX
 
 from tai_grpc._ext.aio.callstream cimport Packed
-from tai_grpc._ext.aio.context cimport ServicerContext
+from tai_grpc._ext.aio.context cimport ServicerContext, described
 from tai_grpc._ext.http2.metadata cimport metadata_of
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_NO_ERROR
 from tai_grpc._ext.http2.session cimport (
@@ -169,7 +169,7 @@ cdef class ServerConnection(Connection):
                 try:
                     method = self.resolved(path, stream)
                 except Exception as error:
-                    return self.refuse(stream, UNKNOWN, f"Unexpected {type(error)}: {error}".encode())
+                    return self.refuse(stream, UNKNOWN, described(error).encode("utf-8", "replace"))
                 if method is None:
                     return self.refuse(stream, UNIMPLEMENTED, _METHOD_NOT_FOUND)
             if 0 <= service.max_calls <= service.admitted:

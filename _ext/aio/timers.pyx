@@ -73,6 +73,7 @@ cdef class Timer(TimerEntry):
 
 
 @cython.final
+@cython.no_gc_clear  # an entry is disarmed when its owner goes, which may be with the Timers
 cdef class Timers:
     """The deadlines of one event loop, used in that loop's thread alone: `timers_of(loop)` gives them.
 

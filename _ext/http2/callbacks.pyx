@@ -273,7 +273,8 @@ cdef int _on_request(SessionState *session, StreamState *stream, bint end) noexc
     stream.half_closed = end
     if stream.http_status == 405:
         result = write_refusal(stream, 405, INTERNAL, b"gRPC calls are POST")
-    elif not stream.content_type_ok:
+    elif not stream.content_type_ok and stream.broken != RESOURCE_EXHAUSTED:
+        # Where the fields are too many, this one may be among those that were not looked at.
         result = write_refusal(stream, 415, UNKNOWN, b"content-type is not application/grpc")
     elif stream.broken != 0:
         result = write_refusal(stream, 200, stream.broken, stream.broken_text)

@@ -139,6 +139,7 @@ async def test_a_resolver_that_gives_several_addresses_has_them_all_tried(server
         ("grpc.enable_http_proxy", 1),
         ("grpc.service_config", '{"methodConfig": []}'),
         ("grpc.service_config", "not JSON"),
+        ("grpc.service_config", '{"loadBalancingConfig": 5}'),
         ("grpc.default_authority", 5),
         ("grpc.default_compression_algorithm", 9),
     ],
@@ -146,6 +147,15 @@ async def test_a_resolver_that_gives_several_addresses_has_them_all_tried(server
 async def test_an_option_that_cannot_be_honoured_is_refused_by_name(option: tuple[str, Any]) -> None:
     with pytest.raises(ConfigError, match=option[0].replace(".", r"\.")):
         aio.insecure_channel("localhost:1", options=[option])
+
+
+@pytest.mark.parametrize("name", [".example", "two..dots", "x" * 64 + ".example"])
+async def test_a_name_that_no_certificate_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"the server's name='.*': expected a host's name"):
+        aio.secure_channel(f"{name}:443", aio.ssl_channel_credentials())
+    options = [("grpc.ssl_target_name_override", name)]
+    with pytest.raises(ConfigError, match=r"the server's name='.*': expected a host's name"):
+        aio.secure_channel("localhost:443", aio.ssl_channel_credentials(), options=options)
 
 
 # --- Several addresses ----------------------------------------------------------------------------------
@@ -324,6 +334,27 @@ async def test_a_channel_closes_while_it_connects() -> None:
         await scene.accepted.wait()
         await channel.close()
         assert call.cancelled()
+
+
+async def test_a_close_that_is_cancelled_closes_at_once() -> None:
+    """It cannot be asked for again, so nothing may stay open."""
+
+    async def begins(peer: Peer) -> None:
+        await peer.start()
+        peer.headers(await peer.request())
+        await peer.closed()
+        gone.set()
+
+    gone = asyncio.Event()
+    async with scripted(begins) as scene:
+        channel = aio.insecure_channel(scene.target)
+        call = channel.unary_unary(METHOD)(b"")
+        await call.initial_metadata()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(channel.close(grace=60), 0.05)
+        assert call.cancelled()
+        assert channel.get_state() is ChannelConnectivity.SHUTDOWN
+        await gone.wait()
 
 
 async def test_a_channel_that_is_dropped_disconnects_after_its_calls() -> None:

@@ -143,6 +143,55 @@ async def test_a_generic_handler_of_ones_own_is_asked_for_each_call() -> None:
     assert asked == [("/any/thing", "1"), ("/any/thing", "2")]
 
 
+async def test_a_generic_handler_that_fails_with_text_that_is_no_unicode_fails_its_call_alone() -> None:
+    class Generic(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            raise ValueError("\ud800")
+
+    stuck = Stuck()
+    async with serving({**BASIC, **stuck.handlers()}) as (server, channel):
+        server.add_generic_rpc_handlers((Generic(),))
+        other = channel.unary_unary(path("Unary"))(b"x")
+        await stuck.begun.wait()
+        error = await failure(channel.unary_unary("/any/thing")(b""))
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.UNKNOWN,
+            "Unexpected <class 'ValueError'>: ?",
+        )
+        stuck.release.set()
+        assert await other == b"x"
+
+
+async def test_a_log_that_fails_costs_no_other_call() -> None:
+    """What a call's event leads to stays with that call, and is told to the loop."""
+
+    class Failing(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError("no log")
+
+    def unreadable(data: bytes) -> bytes:
+        raise ValueError("unreadable")
+
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    log, failing = logging.getLogger("tai_grpc.aio._server"), Failing()
+    stuck = Stuck()
+    handlers = {**stuck.handlers(), "Unreadable": unary(BASIC["Echo"].unary_unary, unreadable)}
+    async with serving(handlers) as (server, channel):
+        other = channel.unary_unary(path("Unary"))(b"x")
+        await stuck.begun.wait()
+        log.addFilter(failing)
+        try:
+            error = await failure(channel.unary_unary(path("Unreadable"))(b""))
+        finally:
+            log.removeFilter(failing)
+        assert error.details() == "Unexpected <class 'ValueError'>: unreadable"
+        assert [str(each) for each in told] == ["no log"]
+        stuck.release.set()
+        assert await other == b"x"
+        await until(lambda: server._service.calls == 0)
+
+
 async def test_a_read_that_is_cancelled_loses_no_message() -> None:
     entered = asyncio.Event()
 

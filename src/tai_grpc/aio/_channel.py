@@ -127,14 +127,18 @@ class Channel(aio.Channel):
             raise ValueError(f"grace must be non-negative, got {grace}.")
         self._closed = True
         self._dispatcher.stop()
-        if grace and self._dispatcher.busy:
-            idle = asyncio.ensure_future(self._dispatcher.wait_idle())
-            try:
-                await asyncio.wait((idle,), timeout=grace)
-            finally:
-                idle.cancel()
-        self._dispatcher.cancel_calls()
-        self._states.move(ChannelConnectivity.SHUTDOWN)
+        try:
+            if grace and self._dispatcher.busy:
+                idle = asyncio.ensure_future(self._dispatcher.wait_idle())
+                try:
+                    await asyncio.wait((idle,), timeout=grace)
+                finally:
+                    idle.cancel()
+        finally:
+            # Also when whoever closes is cancelled: nobody could close it afterwards.
+            self._dispatcher.cancel_calls()
+            self._states.move(ChannelConnectivity.SHUTDOWN)
+            self._policy.let_go()
         await self._policy.close()
 
     def __del__(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from tai_grpc._ext.aio.client import ClientConnection
 from tai_grpc.aio._channel_options import ChannelOptions
 from tai_grpc.aio._target import Address
+from tai_grpc.errors import ConfigError
 
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds that a peer has to take the last bytes of a connection that is closed."""
@@ -27,13 +28,26 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What every connection of a channel is opened with."""
+    """What every connection of a channel is opened with.
+
+    Raises:
+        ConfigError: TLS cannot ask for a server of this name.
+    """
 
     options: ChannelOptions
     authority: str
     server_name: str
     user_agent: str
     ssl_context: ssl.SSLContext | None
+
+    def __post_init__(self) -> None:
+        if self.ssl_context is not None:
+            try:
+                self.ssl_context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=self.server_name)
+            except ValueError as error:
+                raise ConfigError(
+                    "the server's name", self.server_name, f"a host's name, as certificates have it ({error})"
+                ) from None
 
 
 class ConnectError(Exception):

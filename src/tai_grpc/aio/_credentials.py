@@ -12,15 +12,13 @@ import functools
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import grpc
 from grpc import CallCredentials, ChannelCredentials, StatusCode
 
-from tai_grpc.aio._pem import load_authorities, load_pair
+from tai_grpc.aio._tls import load_authorities, load_pair, version_of
 from tai_grpc.errors import ConfigError
-
-_VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class SslChannelCredentials(ChannelCredentials):
@@ -50,8 +48,7 @@ def ssl_channel_credentials(
     Raises:
         ConfigError: the version is neither, or of key and certificate only one is given.
     """
-    if minimum_version not in _VERSIONS:
-        raise ConfigError("minimum_version", minimum_version, f"one of {', '.join(_VERSIONS)}")
+    version_of(minimum_version)
     if (private_key is None) is not (certificate_chain is None):
         raise ConfigError("private_key, certificate_chain", "one of them", "both or neither")
     inner = grpc.ssl_channel_credentials(root_certificates, private_key, certificate_chain)
@@ -115,7 +112,7 @@ def client_context(
 ) -> ssl.SSLContext:
     """Return a context for connections to servers that checks their certificate and name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = _VERSIONS[minimum_version]
+    context.minimum_version = version_of(minimum_version)
     context.set_alpn_protocols(["h2"])
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if roots is None:

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import grpc
 
+from tai_grpc.aio import _arguments
+from tai_grpc.aio._arguments import Option
 from tai_grpc.errors import ConfigError
-
-_FOREVER_MS: Final = 2**31 - 1
-"""What grpcio takes for "never" where a number of milliseconds is expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,66 +57,38 @@ class ServerOptions:
     compression: grpc.Compression = grpc.Compression.NoCompression
 
 
-@dataclass(frozen=True, slots=True)
-class _Option:
-    field: str
-    kind: str
-    """A "number", one of "ms", a "flag" (0 or 1), or a "compression"."""
-    lowest: int = 0
-    highest: int = _FOREVER_MS
-
-
-SERVER: Final[Mapping[str, _Option]] = {
-    "grpc.max_receive_message_length": _Option("max_receive_message_bytes", "number", -1),
-    "grpc.max_send_message_length": _Option("max_send_message_bytes", "number", -1),
-    "grpc.max_metadata_size": _Option("max_metadata_bytes", "number", 1),
-    "grpc.absolute_max_metadata_size": _Option("max_metadata_bytes", "number", 1),
-    "grpc.max_concurrent_streams": _Option("max_concurrent_streams", "number", 1),
-    "grpc.http2.lookahead_bytes": _Option("stream_window_bytes", "number", 65535),
-    "grpc.server_handshake_timeout_ms": _Option("handshake_timeout", "ms", 1),
-    "grpc.keepalive_time_ms": _Option("keepalive_time", "ms", 1),
-    "grpc.keepalive_timeout_ms": _Option("keepalive_timeout", "ms", 1),
-    "grpc.keepalive_permit_without_calls": _Option("keepalive_without_calls", "flag"),
-    "grpc.http2.min_recv_ping_interval_without_data_ms": _Option("min_ping_interval", "ms"),
-    "grpc.http2.min_ping_interval_without_data_ms": _Option("min_ping_interval", "ms"),
-    "grpc.http2.max_ping_strikes": _Option("max_ping_strikes", "number"),
-    "grpc.max_connection_age_ms": _Option("max_connection_age", "ms", 1),
-    "grpc.max_connection_age_grace_ms": _Option("max_connection_age_grace", "ms"),
-    "grpc.max_connection_idle_ms": _Option("max_connection_idle", "ms", 1),
-    "grpc.so_reuseport": _Option("reuse_port", "flag"),
-    "grpc.default_compression_algorithm": _Option("compression", "compression"),
-    "tai.max_connections": _Option("max_connections", "number", 1),
-    "tai.max_stream_timeout_ms": _Option("max_stream_timeout", "ms", 1),
-    "tai.max_timeout_ms": _Option("max_timeout", "ms", 1),
-    "tai.reset_burst": _Option("reset_burst", "count", 1),
-    "tai.reset_rate": _Option("reset_rate", "count", 1),
-    "tai.stall_timeout_ms": _Option("stall_timeout", "ms", 1),
+SERVER: Final[Mapping[str, Option]] = {
+    "grpc.max_receive_message_length": Option("max_receive_message_bytes", "number", -1),
+    "grpc.max_send_message_length": Option("max_send_message_bytes", "number", -1),
+    "grpc.max_metadata_size": Option("max_metadata_bytes", "number", 1),
+    "grpc.absolute_max_metadata_size": Option("max_metadata_bytes", "number", 1),
+    "grpc.max_concurrent_streams": Option("max_concurrent_streams", "number", 1),
+    "grpc.http2.lookahead_bytes": Option("stream_window_bytes", "number", 65535),
+    "grpc.server_handshake_timeout_ms": Option("handshake_timeout", "ms", 1),
+    "grpc.keepalive_time_ms": Option("keepalive_time", "ms", 1),
+    "grpc.keepalive_timeout_ms": Option("keepalive_timeout", "ms", 1),
+    "grpc.keepalive_permit_without_calls": Option("keepalive_without_calls", "flag"),
+    "grpc.http2.min_recv_ping_interval_without_data_ms": Option("min_ping_interval", "ms"),
+    "grpc.http2.min_ping_interval_without_data_ms": Option("min_ping_interval", "ms"),
+    "grpc.http2.max_ping_strikes": Option("max_ping_strikes", "number"),
+    "grpc.max_connection_age_ms": Option("max_connection_age", "ms", 1),
+    "grpc.max_connection_age_grace_ms": Option("max_connection_age_grace", "ms"),
+    "grpc.max_connection_idle_ms": Option("max_connection_idle", "ms", 1),
+    "grpc.so_reuseport": Option("reuse_port", "flag"),
+    "grpc.default_compression_algorithm": Option("compression", "compression"),
+    "tai.max_connections": Option("max_connections", "number", 1),
+    "tai.max_stream_timeout_ms": Option("max_stream_timeout", "ms", 1),
+    "tai.max_timeout_ms": Option("max_timeout", "ms", 1),
+    "tai.reset_burst": Option("reset_burst", "number", 1),
+    "tai.reset_rate": Option("reset_rate", "number", 1),
+    "tai.stall_timeout_ms": Option("stall_timeout", "ms", 1),
 }
 
-HARMLESS: Final = frozenset(
-    {
-        "grpc.enable_channelz",
-        "grpc.enable_http_proxy",
-        "grpc.enable_retries",
-        "grpc.experimental.tcp_max_read_chunk_size",
-        "grpc.experimental.tcp_min_read_chunk_size",
-        "grpc.experimental.tcp_read_chunk_size",
-        "grpc.http2.bdp_probe",
-        "grpc.http2.hpack_table_size.decoder",
-        "grpc.http2.hpack_table_size.encoder",
-        "grpc.http2.max_frame_size",
-        "grpc.http2.max_pings_without_data",
-        "grpc.http2.min_time_between_pings_ms",
-        "grpc.http2.write_buffer_size",
-        "grpc.max_channel_trace_event_memory_per_node",
-        "grpc.optimization_target",
-        "grpc.per_message_compression",
-        "grpc.primary_user_agent",
-        "grpc.secondary_user_agent",
-        "grpc.tcp_user_timeout_ms",
-        "grpc.use_local_subchannel_pool",
-    }
-)
+HARMLESS: Final = _arguments.HARMLESS | {
+    "grpc.enable_http_proxy",
+    "grpc.primary_user_agent",
+    "grpc.secondary_user_agent",
+}
 
 
 def server_options(
@@ -130,54 +101,15 @@ def server_options(
         ConfigError: a name is unknown, or its value not of its kind or range.
     """
     found: dict[str, Any] = {}
-    for name, value in _pairs(arguments):
+    for name, value in _arguments.pairs(arguments):
         if name in HARMLESS:
-            _check_scalar(name, value)
+            _arguments.check_harmless(name, value)
         elif (option := SERVER.get(name)) is not None:
-            found[option.field] = _value(name, option, value)
+            found[option.field] = _arguments.read(name, option, value)
         else:
             raise ConfigError(f"options[{name!r}]", value, f"one of {', '.join(sorted(SERVER))}")
     if compression is not None:
-        found["compression"] = _compression("compression", compression)
+        found["compression"] = _arguments.read_compression("compression", compression)
     if found.get("max_ping_strikes") == 0:
         found["max_ping_strikes"] = -1  # grpcio's way to say that they are not counted
     return replace(ServerOptions(), **found)
-
-
-def _pairs(arguments: Iterable[tuple[str, Any]] | None) -> Iterable[tuple[str, Any]]:
-    for argument in arguments or ():
-        try:
-            name, value = argument
-        except ValueError:
-            name, value = None, None
-        if isinstance(name, bytes):
-            name = name.decode("latin-1")
-        if not isinstance(name, str):
-            raise TypeError(f"options: expected pairs of a name and a value, got {argument!r}")
-        yield name, value
-
-
-def _check_scalar(name: str, value: object) -> None:
-    if not isinstance(value, (int, str, bytes)):
-        raise ConfigError(f"options[{name!r}]", value, "a number or a text")
-
-
-def _value(name: str, option: _Option, value: Any) -> Any:
-    if option.kind == "compression":
-        return _compression(f"options[{name!r}]", value)
-    lowest, highest = (0, 1) if option.kind == "flag" else (option.lowest, option.highest)
-    if not isinstance(value, int) or not lowest <= value <= highest:
-        raise ConfigError(f"options[{name!r}]", value, f"a whole number from {lowest} to {highest}")
-    if option.kind == "flag":
-        return bool(value)
-    if option.kind == "ms":
-        return None if value == _FOREVER_MS else value / 1000
-    return value
-
-
-def _compression(name: str, value: Any) -> grpc.Compression:
-    try:
-        return grpc.Compression(value)
-    except ValueError:
-        members = ", ".join(f"{member.value} ({member.name})" for member in grpc.Compression)
-        raise ConfigError(name, value, f"a grpc.Compression: {members}") from None

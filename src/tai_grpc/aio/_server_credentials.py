@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tai_grpc.aio._pem import load_authorities, load_pair
+from tai_grpc.aio._tls import load_authorities, load_pair, version_of
 from tai_grpc.errors import ConfigError
 
-_VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 # Of TLS 1.2, what HTTP/2 allows (RFC 9113, appendix A).
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -118,15 +117,14 @@ def _context(
     minimum_version: str,
     kind: type[ssl.SSLContext],
 ) -> ssl.SSLContext:
-    if minimum_version not in _VERSIONS:
-        raise ConfigError("minimum_version", minimum_version, f"one of {', '.join(_VERSIONS)}")
+    version = version_of(minimum_version)
     pairs = list(certificates.private_key_certificate_chain_pairs)
     if not pairs:
         raise ConfigError(
             "private_key_certificate_chain_pairs", pairs, "at least one (private key, certificate chain)"
         )
     context = kind(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[minimum_version]
+    context.minimum_version = version
     context.set_ciphers(_CIPHERS)
     context.set_alpn_protocols(["h2"])
     for number, (key, chain) in enumerate(pairs):

@@ -53,6 +53,16 @@ def test_another_content_type_is_415(value: str | None) -> None:
     assert events == [("closed", 1, 0)]
 
 
+def test_too_many_fields_are_said_to_be_too_many_whatever_was_not_read() -> None:
+    """The content-type is among what comes behind the limit, and is not what is wrong."""
+    end = server(max_header_bytes=1000)
+    fields = [field for field in REQUEST if field[0] != "content-type"]
+    fields += [("a", "x" * 1000), ("content-type", "application/grpc")]
+    end.say(end.peer.call(1, fields=fields))
+    answer = trailers_only(end)
+    assert (answer[":status"], answer["grpc-status"]) == ("200", str(RESOURCE_EXHAUSTED))
+
+
 def test_another_method_is_405() -> None:
     end = server()
     events = end.say(end.peer.call(1, fields=changed(REQUEST, {":method": "GET"})))

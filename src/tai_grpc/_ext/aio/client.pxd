@@ -50,7 +50,6 @@ cdef class ClientConnection(Connection):
     cdef readonly bint draining  # no new calls: the peer said GOAWAY, or `drain` was called
     cdef readonly bint served  # it was of use: a call was answered, or the server said GOAWAY in peace
     cdef bint closing_soon
-    cdef bint spoken_to  # something came since the keepalive looked
     cdef readonly str reason  # why it ended, for people; "" before
 
     # NULL: no call can be started here any more.
@@ -61,5 +60,4 @@ cdef class ClientConnection(Connection):
     cdef int give_up(self, StreamState *stream) except -1  # RST_STREAM(CANCEL); no event follows
     cdef int release(self, StreamState *stream) noexcept  # from any thread: give it up if it is open
     cdef int close_when_idle(self) except -1
-    cdef int handle(self, Event *event) except -1
     cdef int heard_goaway(self, const Event *event) except -1

@@ -65,3 +65,6 @@ cdef class ServicerContext(CallStream):
     cdef int report(self, str message, object error) except -1
     cdef int settle(self, int code, str details, tuple trailing) except -1
     cdef int finish(self, int code, str details, tuple trailing) except -1
+
+
+cdef str described(object error)

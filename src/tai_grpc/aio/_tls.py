@@ -1,4 +1,4 @@
-"""Keys and certificates as PEM text, for the ssl module, which reads most of them from files alone."""
+"""TLS on both sides: versions, and keys and certificates as PEM text, which ssl mostly reads from files alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from tai_grpc.errors import ConfigError
+
+_VERSIONS: Final = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def version_of(name: str) -> ssl.TLSVersion:
+    """Return the version that `minimum_version` names.
+
+    Raises:
+        ConfigError: it is neither of the two.
+    """
+    if name not in _VERSIONS:
+        raise ConfigError("minimum_version", name, f"one of {', '.join(_VERSIONS)}")
+    return _VERSIONS[name]
 
 
 def load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
