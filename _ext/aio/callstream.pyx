@@ -5,13 +5,14 @@ What is kept is bounded by the stream's window, which opens again as messages ar
 bounded by HIGH_WATER and one message, since a writer goes on only once less is queued.
 
 Read and Write are awaitables of their own rather than coroutines: where nothing has to be waited for they
-cost one small object and no frame. Like coroutines they do nothing before they are awaited, and a task can be
-made of them.
+cost one small object and no frame. Like coroutines they do nothing before they are awaited, warn when they
+never are, and a task can be made of them.
 """
 
 from collections.abc import Coroutine
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_WarnEx
 from cpython.list cimport PyList_GET_SIZE
 from cpython.ref cimport Py_INCREF
 
@@ -205,6 +206,10 @@ cdef class CallStream:
 cdef class Transfer:
     """Something to await once: the common part of Read and Write. `__next__` is what an `await` steps."""
 
+    def __dealloc__(self):
+        if not self.begun and not self.ended:
+            PyErr_WarnEx(RuntimeWarning, b"a read or write of a call was never awaited, so it was not made", 1)
+
     def __await__(self):
         return self
 
@@ -228,6 +233,7 @@ cdef class Transfer:
         self.waiting = None
 
     cdef object begin_wait(self, object future):
+        self.begun = True
         self.waiting = future
         future._asyncio_future_blocking = True
         return future

@@ -192,6 +192,27 @@ async def test_a_log_that_fails_costs_no_other_call() -> None:
         await until(lambda: server._service.calls == 0)
 
 
+@pytest.mark.parametrize("what", ["read", "write", "anext"])
+async def test_what_is_never_awaited_is_warned_of(what: str) -> None:
+    """As Python does for a coroutine: a forgotten `await` would lose a message in silence."""
+
+    async def forgetful(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            if what == "read":
+                context.read()
+            elif what == "write":
+                context.write(b"lost")
+            else:
+                anext(requests)
+        task = asyncio.create_task(context.read())
+        task.cancel()  # before it has begun
+        async for each in requests:
+            yield each
+
+    async with serving({"Chat": chat(forgetful)}) as (_, channel):
+        assert await read_all(channel.stream_stream(path("Chat"))(iter((b"1", b"2")))) == [b"1", b"2"]
+
+
 async def test_a_read_that_is_cancelled_loses_no_message() -> None:
     entered = asyncio.Event()
 
@@ -217,7 +238,7 @@ async def test_a_write_can_be_made_a_task_and_does_nothing_before_it_is_awaited(
     async def write(request: bytes, context: Any) -> None:
         dropped = context.write(b"dropped")
         await asyncio.gather(*(asyncio.create_task(context.write(b"%d" % n)) for n in range(3)))
-        del dropped
+        dropped.close()
         second = context.write(b"last")
         await second
         with pytest.raises(RuntimeError, match="already awaited"):

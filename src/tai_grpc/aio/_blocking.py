@@ -19,10 +19,9 @@ import grpc
 from grpc import CallCredentials, StatusCode
 
 from tai_grpc._ext.aio.blocking import BlockingStream
-from tai_grpc._version import __version__
 from tai_grpc.aio._blocking_attempt import Attempt, Entries, Keeper, RefusalError, Start, code_of, unary
 from tai_grpc.aio._channel_options import channel_options
-from tai_grpc.aio._connection import Settings
+from tai_grpc.aio._connection import settings_of
 from tai_grpc.aio._credentials import ChannelSecurity, channel_security, plugins_of
 from tai_grpc.aio._target import parse
 from tai_grpc.errors import ConfigError
@@ -72,24 +71,14 @@ class BlockingChannel:
         chosen = channel_options(options)
         if chosen.policy != "pick_first":
             raise ConfigError("options['grpc.lb_policy_name']", chosen.policy, "pick_first on this channel")
-        authority = chosen.authority or chosen.target_name_override or parsed.authority
-        agents = (chosen.primary_user_agent, f"grpc-python-tai/{__version__}", chosen.secondary_user_agent)
+        settings = settings_of(parsed, chosen, None if security is None else security.ssl_context)
         self.encoding = int(chosen.compression)
         self.max_send_bytes = chosen.max_send_message_bytes
-        self._host = authority.removesuffix(":443")
+        self._host = settings.authority.removesuffix(":443")
         self._secure = security is not None and security.ssl_context is not None
         self._plugins = () if security is None else plugins_of(security.call_credentials)
         self._closed = False
-        self.keeper = Keeper(
-            parsed,
-            Settings(
-                options=chosen,
-                authority=authority,
-                server_name=_host(chosen.target_name_override or authority),
-                user_agent=" ".join(filter(None, agents)),
-                ssl_context=None if security is None else security.ssl_context,
-            ),
-        )
+        self.keeper = Keeper(parsed, settings)
 
     def __enter__(self) -> Self:
         return self
@@ -571,9 +560,3 @@ def _deadline(timeout: float | None) -> int:
     if math.isnan(timeout):
         raise ValueError("timeout must be a number of seconds: got nan")
     return time.monotonic_ns() + round(min(max(timeout, 0.0), _MAX_TIMEOUT) * 1e9)
-
-
-def _host(authority: str) -> str:
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0]
-    return authority.partition(":")[0]

@@ -12,9 +12,8 @@ from grpc import ChannelConnectivity, aio
 
 from tai_grpc._ext.aio import calls, multicallable
 from tai_grpc._ext.aio.dispatcher import Dispatcher
-from tai_grpc._version import __version__
 from tai_grpc.aio._channel_options import channel_options
-from tai_grpc.aio._connection import Settings
+from tai_grpc.aio._connection import settings_of
 from tai_grpc.aio._credentials import Authorizer, ChannelSecurity, channel_security
 from tai_grpc.aio._interceptors import INTERCEPTED, sorted_by_kind
 from tai_grpc.aio._policy import PickFirst, Policy, RoundRobin
@@ -85,19 +84,11 @@ class Channel(aio.Channel):
         chosen = channel_options(options, compression)
         self._loop = _working_loop()
         self._compression = int(chosen.compression)
-        authority = chosen.authority or chosen.target_name_override or parsed.authority
-        agents = (chosen.primary_user_agent, f"grpc-python-tai/{__version__}", chosen.secondary_user_agent)
-        settings = Settings(
-            options=chosen,
-            authority=authority,
-            server_name=_host(chosen.target_name_override or authority),
-            user_agent=" ".join(filter(None, agents)),
-            ssl_context=None if security is None else security.ssl_context,
-        )
+        settings = settings_of(parsed, chosen, None if security is None else security.ssl_context)
         self._authorize: Authorizer | None = None
         self._always_authorize = False
         if security is not None and security.ssl_context is not None:
-            self._authorize = Authorizer(authority, security.call_credentials)
+            self._authorize = Authorizer(settings.authority, security.call_credentials)
             self._always_authorize = bool(security.call_credentials)
         self._states = _States()
         make = RoundRobin if chosen.policy == "round_robin" else PickFirst
@@ -278,12 +269,6 @@ def _working_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.get_event_loop_policy().get_event_loop()
-
-
-def _host(authority: str) -> str:
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0]
-    return authority.partition(":")[0]
 
 
 def _let_go(dispatcher: Dispatcher, policy: Policy) -> None:

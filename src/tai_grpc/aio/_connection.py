@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tai_grpc._ext.aio.client import ClientConnection
+from tai_grpc._version import __version__
 from tai_grpc.aio._channel_options import ChannelOptions
-from tai_grpc.aio._target import Address
+from tai_grpc.aio._target import Address, Target
 from tai_grpc.errors import ConfigError
 
 CLOSE_TIMEOUT: Final = 1.0
@@ -48,6 +49,29 @@ class Settings:
                 raise ConfigError(
                     "the server's name", self.server_name, f"a host's name, as certificates have it ({error})"
                 ) from None
+
+
+def settings_of(target: Target, options: ChannelOptions, ssl_context: ssl.SSLContext | None) -> Settings:
+    """Return what the connections of a channel to `target` are opened with.
+
+    Raises:
+        ConfigError: TLS cannot ask for a server of this name.
+    """
+    authority = options.authority or options.target_name_override or target.authority
+    agents = (options.primary_user_agent, f"grpc-python-tai/{__version__}", options.secondary_user_agent)
+    return Settings(
+        options=options,
+        authority=authority,
+        server_name=_host(options.target_name_override or authority),
+        user_agent=" ".join(filter(None, agents)),
+        ssl_context=ssl_context,
+    )
+
+
+def _host(authority: str) -> str:
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
 
 
 class ConnectError(Exception):

@@ -1,4 +1,4 @@
-"""TLS on both sides: versions, and keys and certificates as PEM text, which ssl reads from files for the most."""
+"""TLS on both sides: versions, and keys and certificates as PEM text, most of which ssl reads from files."""
 
 from __future__ import annotations
 

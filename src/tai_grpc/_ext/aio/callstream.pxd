@@ -53,6 +53,7 @@ cdef class Packed:
 cdef class Transfer:
     cdef CallStream call
     cdef object waiting
+    cdef bint begun
     cdef bint ended
 
     cdef object begin_wait(self, object future)
@@ -64,7 +65,6 @@ cdef class Read(Transfer):
 
 cdef class Write(Transfer):
     cdef object message
-    cdef bint begun
 
 cdef class Requests:
     cdef CallStream call
