@@ -208,7 +208,7 @@ cdef class Transfer:
 
     def __dealloc__(self):
         if not self.begun and not self.ended:
-            PyErr_WarnEx(RuntimeWarning, b"a read or write of a call was never awaited, so it was not made", 1)
+            PyErr_WarnEx(RuntimeWarning, b"a read or write of a call was never awaited, and was not made", 1)
 
     def __await__(self):
         return self
