@@ -12,6 +12,7 @@ import pytest
 
 from documents import ROOT, Block, blocks, commands
 from documents import SERVER as ADDRESS
+from tai_grpc.aio import _channel_options, _options
 from tai_grpc.aio._channel_options import CHANNEL
 from tai_grpc.aio._options import SERVER
 from tai_grpc.client import GrpcClient
@@ -107,6 +108,12 @@ async def test_a_server_of_several_processes_serves_until_it_is_told_to_stop(blo
             process.kill()
             await process.communicate()
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_every_option_without_effect_is_named() -> None:
+    text = (ROOT / "docs/native.md").read_text().split("**Without effect**")[1].split("\n\n")[0]
+    names = _channel_options.HARMLESS | _options.HARMLESS
+    assert {name for name in names if f"`{name}`" not in text} == set()
 
 
 @pytest.mark.parametrize(
