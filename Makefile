@@ -47,14 +47,17 @@ bench: build $(VENV)/.peers ## what calls cost, beside a no-op and beside other 
 # PYTHONMALLOC: Python's own pools would hide an access beside an object. Leaks are not looked for: Python leaves
 # memory to the system when it ends. A test asks for more memory than there is, which must give a null pointer.
 # --capture=sys: what the sanitizers say reaches the terminal.
-sanitize: build ## tests of the compiled parts that do no IO, on a build that stops at a wrong access or undefined behaviour
+sanitize: build ## tests of the compiled parts on a build that stops at a wrong access or undefined behaviour
 	@TAI_GRPC_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build \
 	  --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	@export LD_PRELOAD="$$(cc -print-file-name=libasan.so)" PYTHONPATH="$(CURDIR)/$(SANITIZED)/lib" \
 	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1; \
 	$(BIN)/python -c 'import sys, tai_grpc; sys.exit("$(SANITIZED)" not in tai_grpc.__file__)' && \
-	$(BIN)/python -m pytest --capture=sys tests/_ext/primitives tests/_ext/http2 tests/attacks/test_session.py tests/resilience
+	$(BIN)/python -m pytest --capture=sys tests/_ext/primitives tests/_ext/http2 tests/attacks/test_session.py \
+	  tests/resilience && \
+	$(BIN)/python -m pytest --capture=sys tests/aio tests/_ext/aio \
+	  -k "not grpc.aio and not memory and not leaks and not soak and not load and not blocking"
 
 EXECUTIONS ?= 1000000
 SEED ?= 0
