@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Final
 
-from bench.macro.processes import CLIENTS, SERVERS, PeerFailedError, Process, free_port, python
+from bench.harness.processes import CLIENTS, SERVERS, PeerFailedError, Process, free_port, python
 from bench.peers.rpc.certificates import issue
 from bench.peers.rpc.echo import BUILD, generate
 from bench.peers.rpc.protocol import NotBuiltError, Tls
@@ -67,12 +67,14 @@ class Peers:
     """The servers and clients of one run; one that has failed is started again when it is next asked for."""
 
     def __init__(self) -> None:
-        generate()
-        self.tls = issue(BUILD / "tls")
         self.versions: dict[str, str] = {}
         self._servers: dict[tuple[str, bool], Server | str] = {}
         self._clients: dict[tuple[str, str, bool], Process | str] = {}
         self._all: list[Process] = []
+
+    @cached_property
+    def tls(self) -> Tls:
+        return issue(BUILD / "tls")
 
     def server(self, peer: str, *, tls: bool = False) -> Server:
         """Return the peer's server.
@@ -98,6 +100,7 @@ class Peers:
         Raises:
             NotBuiltError: the peer cannot be run here, or did not start.
         """
+        generate()
         port = free_port()
         name = f"{peer} server{' TLS' if tls else ''}"
         if peer in PROGRAMS:
@@ -144,13 +147,7 @@ class Peers:
     def _program(name: str, peer: str, port: int, tls: Tls | None) -> Process:
         program = PROGRAMS[peer]
         if not program.exists():
-            tool = _TOOLS[peer]
-            had = (
-                f"`make bench` could not build it: see {_log(peer)}"
-                if shutil.which(tool)
-                else f"no {tool} here"
-            )
-            raise NotBuiltError(had)
+            raise NotBuiltError(why_not_built(peer, _TOOLS[peer]))
         certificates = [str(tls.folder)] if tls else []
         return Process(name, [str(program), str(port), *certificates], SERVERS)
 
@@ -168,5 +165,11 @@ class Peers:
                 process.end()
 
 
-def _log(peer: str) -> Path:
-    return (BUILD / "logs" / f"{peer}-build.log").relative_to(BUILD.parents[1])
+def why_not_built(program: str, tool: str) -> str:
+    """Say why `make bench` has left no such program."""
+    if shutil.which(tool) is None:
+        return f"no {tool} here"
+    log = BUILD / "logs" / f"{program}-build.log"
+    if not log.exists():
+        return "`make bench` builds it"
+    return f"`make bench` could not build it: see {log.relative_to(BUILD.parents[1])}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from bench.peers.rpc.echo import BUILD, ROOT
 from bench.peers.rpc.protocol import NotBuiltError
@@ -110,10 +111,7 @@ class Process:
 
     @property
     def resident_bytes(self) -> int:
-        """How much of the machine's memory the process has."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) * 1024
+        return resident_bytes(self._process.pid)
 
     @property
     def cpu_seconds(self) -> float:
@@ -132,6 +130,11 @@ class Process:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+
+
+def resident_bytes(process: int | Literal["self"]) -> int:
+    """Return how much of the machine's memory a process has."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def python(name: str, module: str, *arguments: str, cpu: int) -> Process:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
-from bench.macro.peers import Peers
-from bench.macro.processes import PeerFailedError
-from bench.macro.results import Figure
+from bench.harness.peers import Peers
+from bench.harness.processes import PeerFailedError
+from bench.harness.progress import Progress
+from bench.harness.results import Figure, Row
 from bench.peers.rpc.protocol import Figures, NotBuiltError
 
 Measure = Callable[[float], Figures]
 """Measures for about so many seconds."""
+
+Rows = Callable[["Run"], Iterator[Row]]
+"""Measures rows, one after the other."""
 
 WARM_UP: Final = 0.2
 """How much of a round's time each is run beforehand."""
@@ -36,28 +39,6 @@ FULL: Final = Plan(rounds=5, seconds=0.6, idle_connections=10_000, held_calls=10
 QUICK: Final = Plan(rounds=2, seconds=0.25, idle_connections=2_000, held_calls=2_000, repeats=1)
 
 
-class Progress:
-    """One line of a terminal, written over and over; nothing where nobody looks."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def show(self, what: str) -> None:
-        if self._shown:
-            sys.stderr.write(f"\r\x1b[K{self.seconds:4.0f} s  {what}")
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-
 @dataclass(frozen=True)
 class Run:
     plan: Plan
@@ -65,11 +46,18 @@ class Run:
     progress: Progress
 
     def rounds(
-        self, what: str, measures: Mapping[str, Measure], unit: str, value: str, also: Mapping[str, str]
+        self,
+        what: str,
+        measures: Mapping[str, Measure],
+        unit: str,
+        value: str,
+        also: Mapping[str, str],
+        better: str = "",
     ) -> list[Figure]:
         """Let all measure in turns, round after round, and return what each came to.
 
-        `value` is the name of the figure that counts, `also` the names of others by what they are called.
+        `value` is the name of the figure that counts, `also` the names of others by what they are called, and
+        `better` that of how many times better ours was, where the contender knows. Not all need have them.
         Who fails is out, with the reason; the others go on.
         """
         found: dict[str, list[Figures]] = {who: [] for who in measures}
@@ -96,12 +84,12 @@ class Run:
                 who,
                 unit,
                 [figures[value] for figures in rounds],
-                {label: _middle(rounds, name) for label, name in also.items()},
+                {label: _middle(rounds, name) for label, name in also.items() if name in rounds[0]},
+                better=_middle(rounds, better) if better in rounds[0] else None,
             )
             for who, rounds in found.items()
         ]
 
 
 def _middle(rounds: list[Figures], name: str) -> float:
-    values = sorted(figures[name] for figures in rounds)
-    return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+    return median(figures[name] for figures in rounds)

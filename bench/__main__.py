@@ -1,0 +1,107 @@
+"""All figures to reach, beside those of others, in one run: `tai-grpc bench`, or `python -m bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+from bench.harness.machine import Others, machine
+from bench.harness.peers import Peers
+from bench.harness.processes import CLIENTS, SERVERS
+from bench.harness.progress import Progress
+from bench.harness.results import Row
+from bench.harness.run import FULL, QUICK, Plan, Run
+from bench.peers.rpc.echo import ROOT
+from bench.reports import as_html, as_json, as_markdown, as_text
+from bench.reports.report import Report
+from bench.table import SECTIONS
+
+RESULTS: Final = ROOT / "bench" / "RESULTS.md"
+FORMS: Final = {
+    "text": as_text.whole,
+    "json": as_json.whole,
+    "markdown": as_markdown.whole,
+    "html": as_html.whole,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    sections = {name: SECTIONS[name] for name in options.rows or SECTIONS}
+    expected = {name: each.quick_seconds if options.quick else each.seconds for name, each in sections.items()}
+    progress, others, peers = Progress(expected), Others(), Peers()
+    rows: list[Row] = []
+    interrupted = False
+    plan: Plan = QUICK if options.quick else FULL
+    try:
+        for name, section in sections.items():
+            progress.begin(name)
+            for row in section.rows(Run(plan, peers, progress)):
+                progress.clear()
+                rows.append(row)
+                if options.format == "text":
+                    print(*as_text.row(row), sep="\n", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True  # what was found so far is worth saying
+    finally:
+        progress.clear()
+        peers.end()
+    report = Report(
+        rows=rows,
+        plan=plan,
+        machine=machine(),
+        cpus={"servers": SERVERS, "clients": CLIENTS},
+        versions={"tai-grpc": version("tai-grpc"), **peers.versions},
+        taken_by_others=others.share(),
+        datetime=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        seconds=progress.seconds,
+        command=shlex.join(("tai-grpc", "bench", *arguments)),
+        whole=len(sections) == len(SECTIONS) and not options.quick and not interrupted,
+    )
+    # What text has to say of the rows it has said.
+    print(as_text.end(report) if options.format == "text" else FORMS[options.format](report), end="")
+    for path in [options.results] if options.results else [RESULTS] if report.whole else []:
+        path.write_text(as_markdown.whole(report))
+        print(f"written: {path}", file=sys.stderr)
+    if interrupted:
+        return 128 + signal.SIGINT
+    return 1 if report.missed else 0
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line, without the usage."""
+        self.exit(2, f"{self.prog}: {message} (see: {self.prog} --help)\n")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="tai-grpc bench", description=__doc__.partition(":")[0] + ".")
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(SECTIONS), metavar="ROW", help=f"only these: {', '.join(SECTIONS)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="a look in three minutes; too short to be quoted")
+    parser.add_argument("--format", choices=list(FORMS), default="text", help="what is printed; %(default)s")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="PATH",
+        help="write the run there as Markdown; a whole run is written to bench/RESULTS.md by default",
+    )
+    return parser.parse_args(arguments)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

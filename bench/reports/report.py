@@ -1,0 +1,106 @@
+"""What a run has to tell, whatever the form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.harness.results import MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target
+from bench.harness.run import Plan
+
+BUSY: Final = 0.1
+"""The share of the CPUs that others may take before the figures are called doubtful."""
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: Sequence[Row]
+    plan: Plan
+    machine: Mapping[str, Any]
+    cpus: Mapping[str, int]
+    versions: Mapping[str, str]
+    taken_by_others: float
+    """The part of all CPUs that processes of others had meanwhile."""
+    datetime: str
+    seconds: float
+    command: str
+    whole: bool
+    """Whether every row was measured, at full length and to the end."""
+
+    @property
+    def targets(self) -> list[Target]:
+        return [target for row in self.rows for target in row.targets]
+
+    @property
+    def missed(self) -> bool:
+        return any(target.verdict == MISS for target in self.targets)
+
+    def summary(self) -> str:
+        verdicts = [target.verdict for target in self.targets]
+        counted = ", ".join(f"{verdicts.count(each)} {each}" for each in (PASS, MISS, NOT_BUILT))
+        return f"{len(verdicts)} targets: {counted}"
+
+    def by_promise(self) -> Iterator[tuple[Promise, Sequence[Target]]]:
+        """Yield each promise that rows were measured for, with their targets."""
+        promises = dict.fromkeys(row.promise for row in self.rows)
+        for promise in promises:
+            yield promise, [target for row in self.rows if row.promise == promise for target in row.targets]
+
+    def circumstances(self) -> Iterator[str]:
+        """Say what was measured where, and whether it can be relied on, a sentence each."""
+        here = self.machine
+        yield f"{here['cpu']}, {here['cpu_count']} CPUs, {here['system']}, Python {here['python']}"
+        yield f"servers on CPU {self.cpus['servers']}, clients on CPU {self.cpus['clients']}, the same for all"
+        yield ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items()))
+        yield (
+            f"{self.datetime}, {self.seconds:.0f} s; {self.plan.rounds} rounds of {self.plan.seconds:g} s each "
+            "in which all take turns; a figure is the median of its rounds, +- how far one was off it at most"
+        )
+        if not self.whole:
+            yield "a part of the table, or a short look at it: not to be quoted"
+        if self.taken_by_others > BUSY:
+            yield (
+                f"other processes took {self.taken_by_others:.0%} of the CPUs meanwhile: who has one thread lost "
+                "more by it than who has many; measure again on a machine that is free"
+            )
+
+
+def value_of(target: Target) -> str:
+    if target.value is None:
+        return "-"
+    return f"{target.value:,.2f} {target.unit}".rstrip()
+
+
+def of_limit(target: Target) -> str:
+    part = target.of_limit
+    return "-" if part is None else f"{part:.2f} of the limit"
+
+
+def figure_of(figure: Figure) -> str:
+    return f"{number(figure.middle)} {figure.unit}"
+
+
+def spread_of(figure: Figure) -> str:
+    return f"+-{figure.spread:.0f} %" if len(figure.values) > 1 else ""
+
+
+def ratio_of(row: Row, figure: Figure) -> str:
+    """How many times the limit a figure is."""
+    ratio = row.ratio(figure.who, row.beside)
+    return "" if ratio is None else f"{ratio:,.2f} x"
+
+
+def better_of(row: Row, figure: Figure) -> str:
+    """How many times better ours is than a contender."""
+    better = row.better(figure)
+    return "" if better is None or figure.who == row.ours else f"{better:,.2f} x"
+
+
+def also_of(figure: Figure) -> str:
+    return ", ".join(f"{label} {number(value)}" for label, value in figure.also.items())
+
+
+def number(value: float) -> str:
+    """Three digits at least, and no more of them than mean something."""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
