@@ -26,7 +26,6 @@ from bench.table import SECTIONS
 
 RESULTS: Final = ROOT / "bench" / "RESULTS.md"
 FORMS: Final = {
-    "text": as_text.whole,
     "json": as_json.whole,
     "markdown": as_markdown.whole,
     "html": as_html.whole,
@@ -36,12 +35,12 @@ FORMS: Final = {
 def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
-    sections = {name: SECTIONS[name] for name in options.rows or SECTIONS}
-    expected = {name: each.quick_seconds if options.quick else each.seconds for name, each in sections.items()}
-    progress, others, peers = Progress(expected), Others(), Peers()
+    sections = {name: each for name, each in SECTIONS.items() if name in (options.rows or SECTIONS)}
+    plan: Plan = QUICK if options.quick else FULL
+    progress = Progress({name: each.expected(quick=options.quick) for name, each in sections.items()})
+    others, peers = Others(), Peers()
     rows: list[Row] = []
     interrupted = False
-    plan: Plan = QUICK if options.quick else FULL
     try:
         for name, section in sections.items():
             progress.begin(name)
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         command=shlex.join(("tai-grpc", "bench", *arguments)),
         whole=len(sections) == len(SECTIONS) and not options.quick and not interrupted,
     )
-    # What text has to say of the rows it has said.
+    # The rows themselves have been printed as they came when the form is text.
     print(as_text.end(report) if options.format == "text" else FORMS[options.format](report), end="")
     for path in [options.results] if options.results else [RESULTS] if report.whole else []:
         path.write_text(as_markdown.whole(report))
@@ -86,10 +85,16 @@ class Parser(argparse.ArgumentParser):
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="tai-grpc bench", description=__doc__.partition(":")[0] + ".")
     parser.add_argument(
-        "--rows", nargs="+", choices=list(SECTIONS), metavar="ROW", help=f"only these: {', '.join(SECTIONS)}"
+        "--rows",
+        action="append",
+        choices=list(SECTIONS),
+        metavar="ROW",
+        help=f"only this one; may be repeated; there are {', '.join(SECTIONS)}",
     )
-    parser.add_argument("--quick", action="store_true", help="a look in three minutes; too short to be quoted")
-    parser.add_argument("--format", choices=list(FORMS), default="text", help="what is printed; %(default)s")
+    parser.add_argument("--quick", action="store_true", help="a look in two minutes; too short to be quoted")
+    parser.add_argument(
+        "--format", choices=["text", *FORMS], default="text", help="what is printed; %(default)s"
+    )
     parser.add_argument(
         "--results",
         type=Path,

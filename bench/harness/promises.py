@@ -17,9 +17,7 @@ UNARY: Final = Promise("unary, sequential p50", "5-10 ms", "<= 2 x the raw TCP p
 STREAMING: Final = Promise(
     "streaming, a message", "1-5 ms", ">= 300k messages/s one stream; >= 20 x grpcio aio"
 )
-SINGLE_CLIENT: Final = Promise(
-    "single client", "10,000 req/s", ">= 60k req/s, one process, resilience on"
-)
+SINGLE_CLIENT: Final = Promise("single client", "10,000 req/s", ">= 60k req/s, one process, resilience on")
 TEN_CLIENTS: Final = Promise(
     "10 clients",
     "100,000 req/s",

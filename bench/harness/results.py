@@ -32,7 +32,7 @@ class Figure:
     """Further figures of the same rounds, by what they are called."""
     absent: str | None = None
     better: float | None = None
-    """How many times better ours was, of a contender that measured ours beside its own; else the row knows."""
+    """How many times better ours was, where a contender measured ours too; else the row works it out."""
 
     @property
     def middle(self) -> float:
@@ -98,7 +98,7 @@ class Row:
 
     def better(self, figure: Figure) -> float | None:
         """Return how many times better ours is than a contender; None when that cannot be said."""
-        if figure.better is not None or self.ours is None or not figure.values:
+        if figure.better is not None or self.ours is None or figure.who in (self.ours, self.beside):
             return figure.better
         return self.ratio(self.ours, figure.who) if self.more_is_better else self.ratio(figure.who, self.ours)
 
@@ -115,7 +115,7 @@ class Row:
         self.targets.append(Target(f"{who} >= {limit:,.0f} {unit}", value, limit, False, unit))
 
     def _multiple(self, who: str, limit: float, to: str, *, at_most: bool) -> None:
-        what = f"{who} {'<=' if at_most else '>='} {limit:g} x {to}"
+        what = f"{who} {'<=' if at_most else '>='} {limit:.3g} x {to}"
         not_built = self.figure(who) is not None and self.figure(to) is None
         self.targets.append(Target(what, self.ratio(who, to), limit, at_most, "x", not_built))
 

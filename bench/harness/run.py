@@ -52,6 +52,7 @@ class Run:
         unit: str,
         value: str,
         also: Mapping[str, str],
+        *,
         better: str = "",
     ) -> list[Figure]:
         """Let all measure in turns, round after round, and return what each came to.

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +58,8 @@ class Generator:
     """Where it is; raises NotBuiltError."""
     arguments: Callable[[Server, Load], Sequence[str]]
     read: Callable[[str], Outcome]
+    version: Callable[[], str]
+    """What it says of its version, "" when it says nothing."""
 
 
 def run(generator: Generator, server: Server, load: Load) -> Figures:
@@ -95,6 +98,25 @@ def run(generator: Generator, server: Server, load: Load) -> Figures:
         "cpu_us": server_cpu / load.calls * 1e6,
         "client_cpu_us": own_cpu / load.calls * 1e6,
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of those that are here and know theirs."""
+    found: dict[str, str] = {}
+    for generator in GENERATORS:
+        with suppress(NotBuiltError):
+            generator.program()
+            found[generator.name] = generator.version()
+    return {name: version for name, version in found.items() if version}
+
+
+def _said(pattern: str, *command: str) -> str:
+    """Return the first group of the pattern in what a command says."""
+    if shutil.which(command[0]) is None:
+        return ""
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    found = re.search(pattern, ran.stdout)
+    return found[1] if found else ""
 
 
 def _handled(server: Server) -> int:
@@ -167,12 +189,21 @@ OURS: Final = Generator(
     lambda: sys.executable,
     lambda server, load: ("-m", "tai_grpc.cli", "load", *_ghz_names(server, load)),
     _read_ghz,
+    lambda: "",  # that of the package
 )
-H2LOAD: Final = Generator("h2load", _on_the_path("h2load", "nghttp2-client"), _h2load_arguments, _read_h2load)
+H2LOAD: Final = Generator(
+    "h2load",
+    _on_the_path("h2load", "nghttp2-client"),
+    _h2load_arguments,
+    _read_h2load,
+    lambda: _said(r"nghttp2/(\S+)", "h2load", "--version"),
+)
 GHZ: Final = Generator(
     "ghz",
     _ghz_program,
     lambda server, load: (*(() if load.tls else ("--insecure",)), *_ghz_names(server, load)),
     _read_ghz,
+    # The program itself says "dev", as it was not built by its own makefile.
+    lambda: _said(r"bojand/ghz\s+(v\S+)", "go", "version", "-m", str(_GHZ)),
 )
 GENERATORS: Final = (OURS, H2LOAD, GHZ)

@@ -43,9 +43,7 @@ PYTHON_CLIENTS: Final = {
 """Clients in one process each, by what they are called; pygrpc-native has none of its own."""
 
 
-def measure(
-    run: Run, generator: Generator, server: str, streams: int, *, tls: bool = False
-) -> Measure:
+def measure(run: Run, generator: Generator, server: str, streams: int, *, tls: bool = False) -> Measure:
     """Return what has a program call a peer's server, for about so many seconds."""
     per_second = 0.0
 
@@ -71,10 +69,9 @@ def measure(
 def ten_clients(run: Run) -> Iterator[Row]:
     """Ten connections to one server process; our load generator makes the calls, h2load is a check of it."""
     ours, check = generators.OURS, generators.H2LOAD
+    run.peers.versions |= generators.versions()
     for streams in STREAMS:
-        measures = {
-            who: measure(run, ours, server, streams) for who, server in SERVERS_UNDER_LOAD.items()
-        }
+        measures = {who: measure(run, ours, server, streams) for who, server in SERVERS_UNDER_LOAD.items()}
         for who in CHECKED if streams == JUDGED else (OURS,):
             measures[f"{who}, by {check.name}"] = measure(run, check, SERVERS_UNDER_LOAD[who], streams)
         if streams == JUDGED:
@@ -96,11 +93,10 @@ def ten_clients(run: Run) -> Iterator[Row]:
 
 def load_generators(run: Run) -> Iterator[Row]:
     """What each sends from the clients' one CPU to the server of tai_grpc.aio."""
+    run.peers.versions |= generators.versions()
     programs = {each.name: measure(run, each, "tai_aio", JUDGED) for each in generators.GENERATORS}
     in_flight = CONNECTIONS * JUDGED
-    clients = {
-        f"{who} client": _client(run, module, in_flight) for who, module in PYTHON_CLIENTS.items()
-    }
+    clients = {f"{who} client": _client(run, module, in_flight) for who, module in PYTHON_CLIENTS.items()}
     what = f"load generators, {in_flight} calls in flight, against a server of {OURS}"
     also = {"client's CPU us a call": "client_cpu_us", **LATENCIES}
     figures = run.rounds(what, programs | clients, "calls/s", "per_second", also)

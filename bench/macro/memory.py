@@ -120,9 +120,7 @@ def _repeated(run: Run, what: str, who: str, measure: Callable[[Server], Figures
     return found
 
 
-def _figure(
-    found: list[Figures] | str, who: str, unit: str, value: str, also: Mapping[str, str]
-) -> Figure:
+def _figure(found: list[Figures] | str, who: str, unit: str, value: str, also: Mapping[str, str]) -> Figure:
     if isinstance(found, str):
         return Figure(who, unit, absent=found)
     worst = {label: max(figures[name] for figures in found) for label, name in also.items()}

@@ -1,8 +1,8 @@
 """Measures compiled calls in a process of its own: `python -m bench.micro.process`.
 
-Answers a line of JSON, `{"statement": NAME OF bench.micro.statements, "seconds": S}`, with one. An empty loop,
-the no-op and the call are timed one after the other again and again, so that all see the same machine; the
-least of each counts, and what the loop itself takes is subtracted.
+Answers a line of JSON, `{"statement": NAME IN bench.micro.statements, "seconds": S}`, with one. An empty
+loop, the no-op and the call are timed one after the other again and again, so that all see the same machine;
+the least of each counts, and what the loop itself takes is subtracted.
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ def breaker(run: Run) -> Iterator[Row]:
         if subject == "call":
             theirs = row.figure("pybreaker")
             better = None if theirs is None else theirs.better
-            row.judge(
-                "pybreaker >= 10 x tai-grpc", 10, better, "x", at_most=False, not_built=theirs is None
-            )
+            row.judge("pybreaker >= 10 x tai-grpc", 10, better, "x", at_most=False, not_built=theirs is None)
         yield row
 
 
@@ -87,12 +85,13 @@ def pick_of_many(run: Run) -> Iterator[Row]:
 
 
 def balancer_share(run: Run) -> Iterator[Row]:
-    """What the balancer takes of a whole call; a GrpcClient's own pick has not even the cost of a Python call."""
+    """What the balancer takes of a whole call: less in a GrpcClient, whose pick is not a Python call."""
     what = f"a {PICK_AND_RELEASE} endpoints beside a whole call, median latency"
     name = PICK_AND_RELEASE
     with _process() as process:
         measures: dict[str, Measure] = {name: _in_us(_measure(process, name), "ns", 1e-3)}
-        measures |= {who: _in_us(of_calls(run, who, "sequential"), "p50_us", 1.0) for who in (OURS, RESILIENT)}
+        for who in (OURS, RESILIENT):
+            measures[who] = _in_us(of_calls(run, who, "sequential"), "p50_us", 1.0)
         figures = run.rounds(what, measures, "us", "us", {})
     row = Row("balancer-share", what, promises.BALANCER_SHARE, figures)
     for who in (OURS, RESILIENT):
@@ -169,12 +168,10 @@ class _Package:
 def _beside_packages(run: Run, subjects: Iterable[str], promise: Promise) -> Iterator[tuple[str, Row]]:
     """Yield a row a subject. Each package is in a process of its own, which measures ours too."""
     with ExitStack() as stack:
-        packages, absent = _packages(stack)
+        packages, absent = _packages(run, stack)
         for subject in subjects:
             measures = {
-                each.name: _of_subject(each.process, subject)
-                for each in packages
-                if subject in each.subjects
+                each.name: _of_subject(each.process, subject) for each in packages if subject in each.subjects
             }
             what = SUBJECTS[subject]
             figures = run.rounds(what, measures, "ns", "ns", {NO_OPS: "noops"}, better="better")
@@ -185,7 +182,7 @@ def _beside_packages(run: Run, subjects: Iterable[str], promise: Promise) -> Ite
             yield subject, row
 
 
-def _packages(stack: ExitStack) -> tuple[list[_Package], list[str]]:
+def _packages(run: Run, stack: ExitStack) -> tuple[list[_Package], list[str]]:
     """Start the processes; return those that run, and why others do not."""
     packages, absent = [], []
     for module in ("ours", *MODULES):
@@ -197,6 +194,7 @@ def _packages(stack: ExitStack) -> tuple[list[_Package], list[str]]:
             absent.append(f"{module}: {error}")
         else:
             name = next(iter(process.versions))
+            run.peers.versions |= process.versions
             packages.append(_Package(process, name, process.ask('{"subjects": true}')["subjects"]))
     return packages, absent
 

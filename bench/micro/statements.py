@@ -116,9 +116,7 @@ SAMPLED: Final = f"{pick(LoadBalancingStrategy.PEAK_EWMA, FEW)}, latencies known
 PICK_AND_RELEASE: Final = f"pick and release of {FEW}"
 
 BREAKER: Final = {
-    "check": Statement(
-        "breaker.is_call_allowed()", "noop.nothing()", lambda: {"breaker": CircuitBreaker()}
-    ),
+    "check": Statement("breaker.is_call_allowed()", "noop.nothing()", lambda: {"breaker": CircuitBreaker()}),
     "success recorded": Statement(
         "breaker.record_success()", "noop.nothing()", lambda: {"breaker": CircuitBreaker()}
     ),

@@ -1,9 +1,10 @@
 """One peer beside ours, in a process of its own: `python -m bench.peers.process NAME`, or `ours`.
 
 Answers lines of JSON: `{"subjects": true}` with those of SUBJECTS that the peer has, `{"subject": ONE,
-"seconds": S}` with its figures, `{"inside": true}` with how many threads its breaker lets in at once. A compiled call that does nothing, our call and the peer's are timed
-one after the other again and again, so that all see the same machine; the least of each counts, and what the
-loop itself takes is subtracted.
+"seconds": S}` with its figures, `{"inside": true}` with how many threads its breaker lets in at once.
+
+A compiled call that does nothing, our call and the peer's are timed one after the other again and again, so
+that all see the same machine; the least of each counts, and what the loop itself takes is subtracted.
 """
 
 import asyncio

@@ -14,6 +14,7 @@ from bench.reports.report import (
     figure_of,
     of_limit,
     ratio_of,
+    said_of,
     spread_of,
     value_of,
 )
@@ -46,9 +47,8 @@ def _lines(report: Report) -> Iterator[str]:
     for promise, targets in report.by_promise():
         for place, target in enumerate(targets):
             first = (promise.what, promise.mission) if place == 0 else ("", "")
-            part = of_limit(target).removesuffix(" of the limit")
             yield (
-                f"<tr>{_cells(first)}{_cells([target.what])}{_numbers([value_of(target), part])}"
+                f"<tr>{_cells((*first, target.what))}{_numbers([value_of(target), of_limit(target)])}"
                 f"<td>{_verdict(target.verdict)}</td></tr>"
             )
     yield "</table>"
@@ -58,8 +58,9 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _row(row: Row) -> Iterator[str]:
-    yield f"<h2>{escape(row.name)}</h2><p>{escape(row.what)}<br>"
-    yield f"The mission: {escape(row.promise.mission)}. To reach: {escape(row.promise.ours)}.</p>"
+    yield f"<h2>{escape(row.name)}</h2><p>{escape(row.what)}</p>"
+    if row.targets:
+        yield f"<p>The mission: {escape(row.promise.mission)}. To reach: {escape(row.promise.ours)}.</p>"
     beside = [f"x {row.beside}"] if row.beside else []
     better = [f"{row.ours} is better by"] if row.ours else []
     yield "<table>" + _titles(("", "figure", "spread", "", *beside, *better, "also"))
@@ -70,8 +71,7 @@ def _row(row: Row) -> Iterator[str]:
     if row.targets:
         yield "<ul>"
         for target in row.targets:
-            said = f"{target.what}: {value_of(target)}, {of_limit(target)}"
-            yield f"<li>{_verdict(target.verdict)} {escape(said)}</li>"
+            yield f"<li>{_verdict(target.verdict)} {escape(said_of(target))}</li>"
         yield "</ul>"
     if row.note:
         yield f"<p>{escape(row.note)}</p>"
@@ -107,4 +107,4 @@ def _numbers(texts: Iterable[str]) -> str:
 
 
 def _verdict(verdict: str) -> str:
-    return f'<strong class="{verdict.split()[0]}">{escape(verdict)}</strong>'
+    return f'<strong class="{verdict.partition(" ")[0]}">{escape(verdict)}</strong>'

@@ -11,22 +11,25 @@ from bench.reports.report import Report
 
 
 def whole(report: Report) -> str:
-    return json.dumps(
-        {
-            "datetime": report.datetime,
-            "command": report.command,
-            "seconds": report.seconds,
-            "whole": report.whole,
-            "machine": report.machine,
-            "cpus": report.cpus,
-            "taken_by_others": report.taken_by_others,
-            "versions": report.versions,
-            "plan": asdict(report.plan),
-            "missed": report.missed,
-            "rows": [_row(row) for row in report.rows],
-        },
-        indent=1,
-    ) + "\n"
+    return (
+        json.dumps(
+            {
+                "datetime": report.datetime,
+                "command": report.command,
+                "seconds": report.seconds,
+                "whole": report.whole,
+                "machine": report.machine,
+                "cpus": report.cpus,
+                "taken_by_others": report.taken_by_others,
+                "versions": report.versions,
+                "plan": asdict(report.plan),
+                "missed": report.missed,
+                "rows": [_row(row) for row in report.rows],
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from bench.reports.report import (
     figure_of,
     of_limit,
     ratio_of,
+    said_of,
     spread_of,
     value_of,
 )
@@ -28,7 +29,8 @@ def _lines(report: Report) -> Iterator[str]:
     for sentence in report.circumstances():
         yield f"- {_text(sentence)}"
     yield from ("", f"**{report.summary()}**", "")
-    yield from _table(("what", "the mission says", "to reach", "found", "of the limit", "verdict"), _promises(report))
+    titles = ("what", "the mission says", "to reach", "found", "of the limit", "verdict")
+    yield from _table(titles, _promises(report))
     for row in report.rows:
         yield from _row(row)
 
@@ -37,14 +39,15 @@ def _promises(report: Report) -> Iterator[Sequence[str]]:
     for promise, targets in report.by_promise():
         for place, target in enumerate(targets):
             first = (promise.what, promise.mission) if place == 0 else ("", "")
-            yield (*first, target.what, value_of(target), of_limit(target).removesuffix(" of the limit"), target.verdict)
+            yield (*first, target.what, value_of(target), of_limit(target), target.verdict)
 
 
 def _row(row: Row) -> Iterator[str]:
     yield from ("", f"## {row.name}", "", f"{_text(row.what[:1].upper() + row.what[1:])}.")
-    yield f"The mission: {_text(row.promise.mission)}. To reach: {_text(row.promise.ours)}."
+    if row.targets:
+        yield f"The mission: {_text(row.promise.mission)}. To reach: {_text(row.promise.ours)}."
     yield ""
-    titles = ["", "figure", "spread"]
+    titles = ["who", "figure", "spread"]
     if row.beside:
         titles.append(f"x {row.beside}")
     if row.ours:
@@ -69,7 +72,7 @@ def _row(row: Row) -> Iterator[str]:
     if row.targets:
         yield ""
     for target in row.targets:
-        yield f"- **{target.verdict}** {_text(target.what)}: {value_of(target)}, {of_limit(target)}"
+        yield f"- **{target.verdict}** {_text(said_of(target))}"
     if row.note:
         yield from ("", f"{_text(row.note)}")
 

@@ -10,17 +10,17 @@ from bench.reports.report import (
     also_of,
     better_of,
     figure_of,
-    of_limit,
     ratio_of,
+    said_of,
     spread_of,
-    value_of,
 )
 
 
 def row(row: Row) -> Iterator[str]:
     """Yield one contender a line, then a target a line."""
     yield f"{row.name}: {row.what}"
-    yield f"  the mission: {row.promise.mission}; ours: {row.promise.ours}"
+    if row.targets:
+        yield f"  the mission: {row.promise.mission}; ours: {row.promise.ours}"
     width = max((len(figure.who) for figure in row.figures), default=0)
     for figure in row.figures:
         if not figure.values:
@@ -35,7 +35,7 @@ def row(row: Row) -> Iterator[str]:
             parts.append(also)
         yield "  ".join(parts).rstrip()
     for target in row.targets:
-        yield f"  {target.verdict:9}  {target.what}: {value_of(target)}, {of_limit(target)}"
+        yield f"  {target.verdict:9}  {said_of(target)}"
     if row.note:
         yield f"  {row.note}"
     yield ""
@@ -43,7 +43,3 @@ def row(row: Row) -> Iterator[str]:
 
 def end(report: Report) -> str:
     return "\n".join((*report.circumstances(), report.summary(), ""))
-
-
-def whole(report: Report) -> str:
-    return "\n".join((*(line for each in report.rows for line in row(each)), end(report)))

@@ -51,30 +51,39 @@ class Report:
         """Say what was measured where, and whether it can be relied on, a sentence each."""
         here = self.machine
         yield f"{here['cpu']}, {here['cpu_count']} CPUs, {here['system']}, Python {here['python']}"
-        yield f"servers on CPU {self.cpus['servers']}, clients on CPU {self.cpus['clients']}, the same for all"
+        cpus = self.cpus
+        yield f"servers on CPU {cpus['servers']}, clients on CPU {cpus['clients']}, the same for all"
         yield ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items()))
         yield (
-            f"{self.datetime}, {self.seconds:.0f} s; {self.plan.rounds} rounds of {self.plan.seconds:g} s each "
-            "in which all take turns; a figure is the median of its rounds, +- how far one was off it at most"
+            f"{self.datetime}, {self.seconds:.0f} s; {self.plan.rounds} rounds of {self.plan.seconds:g} s "
+            "each, in which all take turns; a figure is the median of its rounds, +- how far one was off it "
+            "at most"
         )
         if not self.whole:
             yield "a part of the table, or a short look at it: not to be quoted"
         if self.taken_by_others > BUSY:
             yield (
-                f"other processes took {self.taken_by_others:.0%} of the CPUs meanwhile: who has one thread lost "
-                "more by it than who has many; measure again on a machine that is free"
+                f"other processes took {self.taken_by_others:.0%} of the CPUs meanwhile: who has one thread "
+                "lost more by it than who has many; measure again on a machine that is free"
             )
 
 
 def value_of(target: Target) -> str:
     if target.value is None:
         return "-"
-    return f"{target.value:,.2f} {target.unit}".rstrip()
+    return f"{number(target.value)} {target.unit}".rstrip()
 
 
 def of_limit(target: Target) -> str:
     part = target.of_limit
-    return "-" if part is None else f"{part:.2f} of the limit"
+    return "-" if part is None else f"{part:.2f}"
+
+
+def said_of(target: Target) -> str:
+    if target.value is None:
+        return target.what
+    part = "" if target.of_limit is None else f", {of_limit(target)} of the limit"
+    return f"{target.what}: {value_of(target)}{part}"
 
 
 def figure_of(figure: Figure) -> str:
@@ -93,8 +102,8 @@ def ratio_of(row: Row, figure: Figure) -> str:
 
 def better_of(row: Row, figure: Figure) -> str:
     """How many times better ours is than a contender."""
-    better = row.better(figure)
-    return "" if better is None or figure.who == row.ours else f"{better:,.2f} x"
+    better = None if figure.who == row.ours else row.better(figure)
+    return "" if better is None else f"{better:,.2f} x"
 
 
 def also_of(figure: Figure) -> str:
@@ -102,5 +111,8 @@ def also_of(figure: Figure) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits at least, and no more of them than mean something."""
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
+    """Return no more digits than mean something."""
+    size = abs(value)
+    if value == round(value) or size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"

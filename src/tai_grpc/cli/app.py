@@ -14,7 +14,7 @@ from tai_grpc.cli.failure import exit_code_of
 from tai_grpc.cli.help import epilog
 from tai_grpc.errors import TaiGrpcError
 
-COMMANDS: Final = ("serve", "call", "load", "demo")
+COMMANDS: Final = ("serve", "call", "load", "bench", "demo")
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
