@@ -17,6 +17,7 @@ from bench.harness.run import FULL, WARM_UP, Measure, Run
 from bench.macro import calls, generators, load
 from bench.peers.rpc.protocol import Figures, NotBuiltError
 
+
 def of(who: str, name: str, **arguments: int) -> Callable[[Run], Measure]:
     return lambda run: calls.measure(run, who, name, **arguments)
 
