@@ -18,8 +18,8 @@ from bench.macro import calls, generators, load
 from bench.peers.rpc.protocol import Figures, NotBuiltError
 
 
-def of(who: str, name: str, **arguments: int) -> Callable[[Run], Measure]:
-    return lambda run: calls.measure(run, who, name, **arguments)
+def of(who: str, name: str, in_flight: int = 1) -> Callable[[Run], Measure]:
+    return lambda run: calls.measure(run, who, name, in_flight=in_flight)
 
 
 CASES: dict[str, Callable[[Run], Measure]] = {
