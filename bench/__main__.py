@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
 import time
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         taken_by_others=others.share(),
         datetime=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         seconds=progress.seconds,
-        command=shlex.join(("tai-grpc", "bench", *arguments)),
+        command=command(options),
         whole=len(sections) == len(SECTIONS) and not options.quick and not interrupted,
     )
     # The rows themselves have been printed as they came when the form is text.
@@ -74,6 +73,12 @@ def main(arguments: Sequence[str]) -> int:
     if interrupted:
         return 128 + signal.SIGINT
     return 1 if report.missed else 0
+
+
+def command(options: argparse.Namespace) -> str:
+    """Return how the run was called, as far as it matters to what was found."""
+    rows = [f"--rows {name}" for name in options.rows or ()]
+    return " ".join(("tai-grpc bench", *rows, *["--quick"] * options.quick))
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -49,8 +50,9 @@ class Progress:
 
     def show(self, what: str) -> None:
         if self._shown:
-            left = f"about {self.remaining:.0f} s left"
-            self._stream.write(f"\r\x1b[K{self.seconds:4.0f} s, {left}  {what}")
+            line = f"{self.seconds:4.0f} s, about {self.remaining:.0f} s left  {what}"
+            columns = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be written over
+            self._stream.write(f"\r\x1b[K{line[:columns]}")
             self._stream.flush()
 
     def clear(self) -> None:

@@ -28,6 +28,7 @@ from bench.micro.statements import (
     PRIMITIVES,
     pick,
 )
+from bench.peers.breakers import THREADS
 from bench.peers.protocol import SUBJECTS
 from bench.peers.rpc.protocol import NotBuiltError
 from tai_grpc.config import LoadBalancingStrategy
@@ -131,7 +132,7 @@ def _bytes_of(what: str) -> float:
 def _figures(run: Run, what: str, statements: Iterable[str]) -> list[Figure]:
     with _process() as process:
         measures = {name: _measure(process, name) for name in statements}
-        return run.rounds(what, measures, "ns", "ns", {NO_OPS: "noops"})
+        return run.rounds(what, measures, "ns", "ns", {NO_OPS: "noops", "the no-op ns": "noop_ns"})
 
 
 def _at_most_no_ops(row: Row, name: str, limit: float) -> None:
@@ -209,4 +210,7 @@ def _add_inside(figures: Iterable[Figure], packages: Iterable[_Package]) -> None
     for figure in figures:
         if figure.values:
             inside = processes[figure.who].ask('{"inside": true}')
-            figure.also |= {f"of 20 threads inside at once, {state}": n for state, n in inside.items()}
+            figure.also |= {
+                f"of {THREADS} threads let in at once, {state.replace('_', '-')}": n
+                for state, n in inside.items()
+            }

@@ -107,7 +107,7 @@ def better_of(row: Row, figure: Figure) -> str:
 
 
 def also_of(figure: Figure) -> str:
-    return ", ".join(f"{label} {number(value)}" for label, value in figure.also.items())
+    return ", ".join(f"{label}: {number(value)}" for label, value in figure.also.items())
 
 
 def number(value: float) -> str:

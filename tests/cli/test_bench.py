@@ -29,7 +29,7 @@ async def test_rows_are_measured_and_their_verdict_is_the_exit_code(tmp_path: Pa
     assert check["verdict"] == ("PASS" if check["value"] <= 2 else "MISS")
     written = (tmp_path / "found.md").read_text()
     assert written.startswith(
-        "# Figures\n\nMade by `tai-grpc bench --rows=breaker --rows=resilience --quick "
+        "# Figures\n\nMade by `tai-grpc bench --rows breaker --rows resilience --quick`;"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
+
 from bench.harness.progress import Progress
 
 
@@ -51,6 +53,15 @@ def test_a_terminal_is_told_the_time_what_is_left_and_what_is_measured() -> None
     assert terminal.getvalue() == "\r\x1b[K   3 s, about 7 s left  round 1 of 5, grpcio"
     progress.clear()
     assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_a_line_is_never_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that wraps could not be written over."""
+    monkeypatch.setenv("COLUMNS", "30")
+    terminal = Terminal()
+    progress = Progress({"unary": 10.0}, terminal, Clock())
+    progress.show("round 1 of 5, an implementation of a long name")
+    assert len(terminal.getvalue().removeprefix("\r\x1b[K")) == 29
 
 
 def test_a_pipe_is_told_nothing() -> None:

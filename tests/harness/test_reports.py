@@ -75,7 +75,7 @@ def test_text_has_a_contender_a_line_and_a_target_a_line() -> None:
     assert lines[0] == "unary: calls, one after the other"
     assert lines[1] == "  the mission: 5-10 ms; ours: <= 2 x TCP"
     ours = next(line for line in lines if line.strip().startswith("ours"))
-    assert ours.split() == ["ours", "50", "us", "+-10", "%", "1.25", "x", "raw", "TCP", "p99", "us", "1,234"]
+    assert ours.split() == ["ours", "50", "us", "+-10", "%", "1.25", "x", "raw", "TCP", "p99", "us:", "1,234"]
     grpcio = next(line for line in lines if line.strip().startswith("grpcio"))
     assert "7.50 x raw TCP" in grpcio
     assert grpcio.endswith("ours is better by    6.00 x")
