@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         for name, section in sections.items():
             progress.begin(name)
-            for row in section.rows(Run(plan, peers, progress)):
+            for row in section.measure(name, Run(plan, peers, progress)):
                 progress.clear()
                 rows.append(row)
                 if options.format == "text":
