@@ -79,6 +79,8 @@ class Process:
             PeerFailedError: there is none.
         """
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            raise PeerFailedError(f"{self.name} ended before")
         try:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
