@@ -22,7 +22,7 @@ SECONDS: Final = 60.0
 SERVERS: Final = [who for who in CONTENDERS if who not in (LIMIT, RESILIENT)]
 THREADED: Final = "grpcio sync"
 FEWER: Final = {"grpclib": 2_000}
-"""Whose server takes far more than twice as long for twice the connections: it is given no more than these."""
+"""Whose server takes far more than twice as long for twice the connections, and so is given no more."""
 
 
 def idle(run: Run) -> Iterator[Row]:
