@@ -11,3 +11,7 @@ class RequestError(TaiGrpcError, ValueError):
 
 class UnreachableError(TaiGrpcError, ConnectionError):
     """A host cannot be connected to. Names the host and why."""
+
+
+class EngineProcessError(TaiGrpcError):
+    """One of the processes that make a load together cannot do its part."""

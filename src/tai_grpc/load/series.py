@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from tai_grpc.load.result import Interval
@@ -18,20 +19,30 @@ def empty_like(latencies: LatencyHistogram) -> LatencyHistogram:
     return LatencyHistogram(latencies.lowest, latencies.highest, latencies.significant_digits)
 
 
-def joined(intervals: Iterable[Interval]) -> Interval:
-    """Return neighbours, the first one first, as one."""
-    first, *others = intervals
-    latencies = empty_like(first.latencies)
-    latencies.merge(first.latencies)
-    statuses: Counter[str] = Counter(first.statuses)
-    sent, received, length = first.messages_sent, first.messages_received, first.length_ns
-    for other in others:
-        latencies.merge(other.latencies)
-        statuses += other.statuses
-        sent += other.messages_sent
-        received += other.messages_received
-        length += other.length_ns
-    return Interval(first.start_ns, length, latencies, statuses, sent, received)
+def merged(histograms: Iterable[LatencyHistogram]) -> LatencyHistogram:
+    """Return a histogram of what all of them counted; there is at least one, and all are of one range."""
+    first, *others = histograms
+    result = empty_like(first)
+    for each in (first, *others):
+        result.merge(each)
+    return result
+
+
+def joined(intervals: Sequence[Interval]) -> Interval:
+    """Return neighbours, in their order, as one."""
+    return replace(together(intervals), length_ns=sum(each.length_ns for each in intervals))
+
+
+def together(intervals: Sequence[Interval]) -> Interval:
+    """Return what several saw in the same time as one."""
+    return Interval(
+        start_ns=min(each.start_ns for each in intervals),
+        length_ns=max(each.length_ns for each in intervals),
+        latencies=merged(each.latencies for each in intervals),
+        statuses=sum((each.statuses for each in intervals), Counter()),
+        messages_sent=sum(each.messages_sent for each in intervals),
+        messages_received=sum(each.messages_received for each in intervals),
+    )
 
 
 class Series:
