@@ -11,7 +11,7 @@ from grpc import StatusCode
 from tai_grpc.load.engines import Engines
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.result import EndReason, HostResult, Interval, LoadResult
-from tai_grpc.load.series import Series, empty_like
+from tai_grpc.load.series import Series, empty_like, merged
 
 INTERVAL_NS: Final = 1_000_000_000
 """How long the intervals of a result are at least."""
@@ -76,24 +76,18 @@ class Gathering:
         if end_reason is EndReason.CANCEL or last_ns <= self._measure_ns:
             last_ns = self._taken_ns
         elapsed_ns = last_ns - self._measure_ns
-        latencies = empty_like(self._engines.targets[0].latencies)
-        for each in self._latencies.values():
-            latencies.merge(each)
-        lag = empty_like(engines[0].send_lag)
-        for engine in engines:
-            lag.merge(engine.send_lag)
         by_host = self._by_host()
         return LoadResult(
             plan=self._plan,
             started=started,
             elapsed_ns=elapsed_ns,
             end_reason=end_reason,
-            latencies=latencies,
+            latencies=merged(self._latencies.values()),
             statuses=sum(by_host.values(), Counter()),
             errors=self._errors(),
             abandoned=sum(each.abandoned for each in engines),
             missed=sum(each.missed for each in engines),
-            send_lag=lag,
+            send_lag=merged(each.send_lag for each in engines),
             starved=self._engines.source.starved,
             reconnects=sum(each.reconnects for each in engines),
             messages_sent=self._sent,
