@@ -65,9 +65,12 @@ def coordinate(
             process.tell((__version__, plan, Part(index, len(processes))))
         waiting = set(range(len(processes)))
         while waiting:  # all begin when the last one is ready
-            index, what = said.get()
-            _expect(what == READY, index, what)
-            waiting.remove(index)
+            if stop is not None and stop.is_set():
+                raise EngineProcessError("stopped before all engine processes were ready")
+            with suppress(queue.Empty):
+                index, what = said.get(timeout=_TICK)
+                _expect(what == READY, index, what)
+                waiting.remove(index)
         for process in processes:
             process.tell(GO)
         return _add_up(plan, _until_results(processes, said, watch, stop))
