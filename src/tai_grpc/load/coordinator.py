@@ -1,0 +1,193 @@
+"""Has several engine processes, here or elsewhere, make the load of one plan, and adds up what they saw."""
+
+from __future__ import annotations
+
+import queue
+import shlex
+import subprocess
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
+from typing import Any, Final
+
+from tai_grpc._version import __version__
+from tai_grpc.errors import TaiGrpcError
+from tai_grpc.load.engine_process import GO, READY, STOP
+from tai_grpc.load.engines import Part
+from tai_grpc.load.errors import EngineProcessError
+from tai_grpc.load.frames import read_frame, write_frame
+from tai_grpc.load.gathering import bounded
+from tai_grpc.load.plan import LoadPlan
+from tai_grpc.load.result import EndReason, HostResult, Interval, LoadResult
+from tai_grpc.load.run import Watch
+from tai_grpc.load.series import merged, together
+
+LOCAL: Final = (sys.executable, "-m", "tai_grpc.cli")
+"""What runs `tai-grpc` on this machine."""
+
+_TICK: Final = 0.05
+_END_SECONDS: Final = 10.0
+"""How long a process may take to end once it has said its last."""
+
+
+def commands(processes: int, via: Sequence[str]) -> list[list[str]]:
+    """Return what starts each engine process: `processes` here, and one by each of `via`, like "ssh box"."""
+    here = [[*LOCAL, "load", "engine"]] * processes
+    return here + [[*shlex.split(each), "tai-grpc", "load", "engine"] for each in via]
+
+
+def coordinate(
+    plan: LoadPlan,
+    started_by: Sequence[Sequence[str]],
+    *,
+    watch: Watch | None = None,
+    stop: threading.Event | None = None,
+) -> LoadResult:
+    """Run a plan in processes, one started by each command, and return what all of them saw.
+
+    Each makes its part: connections, concurrency, calls and rate are divided among them. Their histograms are
+    added count by count, so that the result is what one process that made all calls would have recorded.
+    `watch` and `stop` are as of `run.run_plan`.
+
+    Raises:
+        EngineProcessError: one of them cannot be started, or ended without a result.
+        UnreachableError: one of them cannot connect to a host.
+    """
+    with ExitStack() as stack:
+        said: queue.Queue[tuple[int, Any]] = queue.Queue()
+        processes = [
+            stack.enter_context(_process(command, index, said)) for index, command in enumerate(started_by)
+        ]
+        for index, process in enumerate(processes):
+            _tell(process, (__version__, plan, Part(index, len(processes))))
+        waiting = set(range(len(processes)))
+        while waiting:  # all begin when the last one is ready
+            index, what = said.get()
+            _expect(what == READY, index, what)
+            waiting.remove(index)
+        for process in processes:
+            _tell(process, GO)
+        return _add_up(plan, _until_results(processes, said, watch, stop))
+
+
+@contextmanager
+def _process(
+    command: Sequence[str], index: int, said: queue.Queue[tuple[int, Any]]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start one, and put what it says into the queue. It ends with the block."""
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the user's own command
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is the coordinator's to answer
+        )
+    except OSError as error:
+        raise EngineProcessError(f"cannot start {shlex.join(command)}: {error.strerror}") from None
+    listener = threading.Thread(target=_listen, args=(process, index, said), daemon=True)
+    listener.start()
+    with process:
+        try:
+            yield process
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            listener.join()
+
+
+def _listen(process: subprocess.Popen[bytes], index: int, said: queue.Queue[tuple[int, Any]]) -> None:
+    assert process.stdout is not None
+    try:
+        while True:
+            said.put((index, read_frame(process.stdout)))
+    except EOFError as error:
+        said.put((index, error))
+
+
+def _tell(process: subprocess.Popen[bytes], what: object) -> None:
+    assert process.stdin is not None
+    try:
+        write_frame(process.stdin, what)
+    except BrokenPipeError:
+        return  # it has ended, which the queue says too, and why
+
+
+def _expect(expected: bool, index: int, what: object) -> None:
+    if isinstance(what, TaiGrpcError):
+        raise what
+    if not expected:
+        raise EngineProcessError(f"engine process {index + 1} ended without a result")
+
+
+def _until_results(
+    processes: Sequence[subprocess.Popen[bytes]],
+    said: queue.Queue[tuple[int, Any]],
+    watch: Watch | None,
+    stop: threading.Event | None,
+) -> list[LoadResult]:
+    results: dict[int, LoadResult] = {}
+    seen: list[deque[Interval]] = [deque() for _ in processes]
+    stopped = False
+    while len(results) < len(processes):
+        if not stopped and stop is not None and stop.is_set():
+            stopped = True
+            for process in processes:
+                _tell(process, STOP)
+        try:
+            index, what = said.get(timeout=_TICK)
+        except queue.Empty:
+            continue
+        if isinstance(what, LoadResult):
+            results[index] = what
+        elif isinstance(what, Interval):
+            seen[index].append(what)
+        elif index not in results:
+            _expect(False, index, what)
+        running = [each for number, each in enumerate(seen) if number not in results]
+        while watch is not None and running and all(running):
+            watch(together([each.popleft() for each in seen if each]))
+    return [results[index] for index in range(len(processes))]
+
+
+def _add_up(plan: LoadPlan, results: Sequence[LoadResult]) -> LoadResult:
+    reasons = {each.end_reason for each in results}
+    return LoadResult(
+        plan=plan,
+        started=min(each.started for each in results),
+        elapsed_ns=max(each.elapsed_ns for each in results),
+        end_reason=next(
+            reason for reason in (EndReason.CANCEL, EndReason.TIMEOUT, EndReason.NORMAL) if reason in reasons
+        ),
+        latencies=merged(each.latencies for each in results),
+        statuses=sum((each.statuses for each in results), Counter()),
+        errors=bounded(sum((each.errors for each in results), Counter())),
+        abandoned=sum(each.abandoned for each in results),
+        missed=sum(each.missed for each in results),
+        send_lag=merged(each.send_lag for each in results),
+        starved=sum(each.starved for each in results),
+        reconnects=sum(each.reconnects for each in results),
+        messages_sent=sum(each.messages_sent for each in results),
+        messages_received=sum(each.messages_received for each in results),
+        bytes_sent=sum(each.bytes_sent for each in results),
+        bytes_received=sum(each.bytes_received for each in results),
+        engine_cpu=max(each.engine_cpu for each in results),
+        intervals=tuple(
+            together([each for each in same_time if each is not None])
+            for same_time in zip_longest(*(each.intervals for each in results))
+        ),
+        hosts=tuple(
+            HostResult(
+                host,
+                merged(each.hosts[index].latencies for each in results),
+                sum((each.hosts[index].statuses for each in results), Counter()),
+            )
+            for index, host in enumerate(plan.hosts)
+        ),
+    )

@@ -1,0 +1,132 @@
+"""Runs a plan: engines in threads without the GIL, requests fed to them, and what they see read meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import count
+from typing import Final
+
+from tai_grpc._ext.load.engine import Engine
+from tai_grpc.load.engines import WHOLE, Engines, Part, open_engines
+from tai_grpc.load.errors import UnreachableError
+from tai_grpc.load.gathering import Gathering
+from tai_grpc.load.plan import LoadPlan
+from tai_grpc.load.result import EndReason, Interval, LoadResult
+
+WATCH_NS: Final = 250_000_000
+"""How long the intervals are that a watcher is shown."""
+
+_TICK: Final = 0.05
+"""Seconds after which, at the latest, a stop is obeyed."""
+_BEGIN_NS: Final = 2_000_000
+"""How long the engines' threads have to start."""
+_FEED_WAIT: Final = 0.5
+
+Watch = Callable[[Interval], None]
+
+
+def run_plan(
+    plan: LoadPlan, *, watch: Watch | None = None, stop: threading.Event | None = None
+) -> LoadResult:
+    """Run a plan in this process and return what was seen.
+
+    `watch` is called about every quarter of a second with what happened in it; `stop`, once set, ends the run
+    with what was seen so far.
+
+    Raises:
+        UnreachableError: a host cannot be connected to within the plan's `connect_timeout`.
+        ConfigError: the plan's TLS texts cannot be used.
+    """
+    with open_run(plan) as run:
+        return run(watch, stop)
+
+
+@contextmanager
+def open_run(plan: LoadPlan, part: Part = WHOLE) -> Iterator[Callable[[Watch | None, threading.Event | None], LoadResult]]:
+    """Connect what makes a process's part of the load, have the first requests ready, and give what runs it.
+
+    Raises: as `run_plan`.
+    """
+    with open_engines(plan, part) as engines, ThreadPoolExecutor(plan.threads + 1, "load") as pool:
+        try:
+            for connected in [pool.submit(_connect, each, plan.connect_timeout) for each in engines.engines]:
+                connected.result()
+            ahead = threading.Event()
+            feeding = pool.submit(_feed, plan, part, engines, ahead)
+            ahead.wait()
+            yield lambda watch, stop: _run(plan, engines, pool, feeding, watch, stop)
+        finally:
+            engines.source.close()  # which ends the feeding
+
+
+def _connect(engine: Engine, timeout: float) -> None:
+    try:
+        engine.connect(timeout)
+    except ConnectionError as error:
+        raise UnreachableError(str(error)) from None
+
+
+def _feed(plan: LoadPlan, part: Part, engines: Engines, ahead: threading.Event) -> None:
+    """Render requests as long as there is room for them; `ahead` is set once there is none."""
+    source, requests = engines.source, plan.requests
+    try:
+        if requests.fixed is not None:
+            return
+        for number in count(part.index, part.count):
+            request = requests.render(number)
+            while not source.feed(request.messages, request.metadata):
+                ahead.set()
+                if source.closed:
+                    return
+                source.wait_for_room(_FEED_WAIT)
+    finally:
+        ahead.set()
+
+
+def _run(
+    plan: LoadPlan,
+    engines: Engines,
+    pool: ThreadPoolExecutor,
+    feeding: Future[None],
+    watch: Watch | None,
+    stop: threading.Event | None,
+) -> LoadResult:
+    started = datetime.now(UTC)
+    begin_ns = time.monotonic_ns() + _BEGIN_NS
+    measure_ns = begin_ns + round(plan.warmup * 1e9)
+    end_ns = None if plan.duration is None else measure_ns + round(plan.duration * 1e9)
+    gathering = Gathering(plan, engines, measure_ns)
+    running = {
+        pool.submit(each.run, begin_ns=begin_ns, measure_ns=measure_ns, end_ns=end_ns)
+        for each in engines.engines
+    }
+    stopped, seen_ns = False, begin_ns
+    while wait(running, _TICK, FIRST_EXCEPTION).not_done:
+        failed = any(each.done() and each.exception() for each in (*running, feeding))
+        if not stopped and (failed or (stop is not None and stop.is_set())):
+            stopped = True
+            for engine in engines.engines:
+                engine.stop()
+        now_ns = time.monotonic_ns()
+        if now_ns - seen_ns >= WATCH_NS:
+            seen_ns = now_ns
+            interval = gathering.take(now_ns)
+            if watch is not None:
+                watch(interval)
+    for each in running:
+        each.result()
+    if feeding.done():
+        feeding.result()
+    gathering.take(time.monotonic_ns())
+    return gathering.result(started, _end_reason(plan, engines, stopped=stopped))
+
+
+def _end_reason(plan: LoadPlan, engines: Engines, *, stopped: bool) -> EndReason:
+    if stopped:
+        return EndReason.CANCEL
+    return EndReason.NORMAL if engines.source.exhausted else EndReason.TIMEOUT
