@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Self, cast
 
 from tai_grpc._version import __version__
 from tai_grpc.errors import TaiGrpcError
@@ -59,64 +59,64 @@ def coordinate(
     with ExitStack() as stack:
         said: queue.Queue[tuple[int, Any]] = queue.Queue()
         processes = [
-            stack.enter_context(_process(command, index, said)) for index, command in enumerate(started_by)
+            stack.enter_context(_Process(command, number, said)) for number, command in enumerate(started_by)
         ]
         for index, process in enumerate(processes):
-            _tell(process, (__version__, plan, Part(index, len(processes))))
+            process.tell((__version__, plan, Part(index, len(processes))))
         waiting = set(range(len(processes)))
         while waiting:  # all begin when the last one is ready
-            index, what = said.get()
-            _expect(what == READY, index, what)
-            waiting.remove(index)
+            if stop is not None and stop.is_set():
+                raise EngineProcessError("stopped before all engine processes were ready")
+            with suppress(queue.Empty):
+                index, what = said.get(timeout=_TICK)
+                _expect(what == READY, index, what)
+                waiting.remove(index)
         for process in processes:
-            _tell(process, GO)
+            process.tell(GO)
         return _add_up(plan, _until_results(processes, said, watch, stop))
 
 
-@contextmanager
-def _process(
-    command: Sequence[str], index: int, said: queue.Queue[tuple[int, Any]]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start one, and put what it says into the queue. It ends with the block."""
-    try:
-        process = subprocess.Popen(  # noqa: S603 - the user's own command
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is the coordinator's to answer
-        )
-    except OSError as error:
-        raise EngineProcessError(f"cannot start {shlex.join(command)}: {error.strerror}") from None
-    listener = threading.Thread(target=_listen, args=(process, index, said), daemon=True)
-    listener.start()
-    with process:
+class _Process:
+    """An engine process. What it says goes into the queue, beside its number; it ends with the block."""
+
+    def __init__(self, command: Sequence[str], number: int, said: queue.Queue[tuple[int, Any]]) -> None:
         try:
-            yield process
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is the coordinator's to answer
+            )
+        except OSError as error:
+            raise EngineProcessError(f"cannot start {shlex.join(command)}: {error.strerror}") from None
+        self._told = cast(BinaryIO, self._process.stdin)
+        self._listener = threading.Thread(target=self._listen, args=(number, said), daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(BrokenPipeError):
+            self._told.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._listener.join()
+
+    def tell(self, what: object) -> None:
+        with suppress(BrokenPipeError):  # then it has ended, which the queue says too
+            write_frame(self._told, what)
+
+    def _listen(self, number: int, said: queue.Queue[tuple[int, Any]]) -> None:
+        with cast(BinaryIO, self._process.stdout) as pipe:
             try:
-                process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            listener.join()
-
-
-def _listen(process: subprocess.Popen[bytes], index: int, said: queue.Queue[tuple[int, Any]]) -> None:
-    assert process.stdout is not None
-    try:
-        while True:
-            said.put((index, read_frame(process.stdout)))
-    except EOFError as error:
-        said.put((index, error))
-
-
-def _tell(process: subprocess.Popen[bytes], what: object) -> None:
-    assert process.stdin is not None
-    try:
-        write_frame(process.stdin, what)
-    except BrokenPipeError:
-        return  # it has ended, which the queue says too, and why
+                while True:
+                    said.put((number, read_frame(pipe)))
+            except EOFError as error:
+                said.put((number, error))
 
 
 def _expect(expected: bool, index: int, what: object) -> None:
@@ -127,7 +127,7 @@ def _expect(expected: bool, index: int, what: object) -> None:
 
 
 def _until_results(
-    processes: Sequence[subprocess.Popen[bytes]],
+    processes: Sequence[_Process],
     said: queue.Queue[tuple[int, Any]],
     watch: Watch | None,
     stop: threading.Event | None,
@@ -139,7 +139,7 @@ def _until_results(
         if not stopped and stop is not None and stop.is_set():
             stopped = True
             for process in processes:
-                _tell(process, STOP)
+                process.tell(STOP)
         try:
             index, what = said.get(timeout=_TICK)
         except queue.Empty:

@@ -49,7 +49,7 @@ def _serve(told: BinaryIO, said: BinaryIO) -> None:
             return
         stop = threading.Event()
         threading.Thread(target=_hear_stop, args=(told, stop), daemon=True).start()
-        result = run(lambda interval: write_frame(said, interval), stop)
+        result = run.run(lambda interval: write_frame(said, interval), stop)
     write_frame(said, result)
 
 

@@ -28,7 +28,7 @@ WHOLE: Final = Part()
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What makes the load of one process. `targets` are the plan's hosts, several times where engines share one."""
+    """What makes the load of one process. `targets` are the plan's hosts, once for each engine that has it."""
 
     source: Source
     engines: tuple[Engine, ...]

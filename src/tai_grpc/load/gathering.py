@@ -23,7 +23,7 @@ _CODES: Final = {code.value[0]: code.name for code in StatusCode}
 
 
 class Gathering:
-    """The figures of one process's engines. No call is counted twice or lost: histograms are emptied into it."""
+    """The figures of one process's engines. No call is lost or counted twice: it empties their histograms."""
 
     def __init__(self, plan: LoadPlan, engines: Engines, measure_ns: int) -> None:
         self._plan = plan

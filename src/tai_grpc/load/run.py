@@ -43,12 +43,12 @@ def run_plan(
         ConfigError: the plan's TLS texts cannot be used.
     """
     with open_run(plan) as run:
-        return run(watch, stop)
+        return run.run(watch, stop)
 
 
 @contextmanager
-def open_run(plan: LoadPlan, part: Part = WHOLE) -> Iterator[Callable[[Watch | None, threading.Event | None], LoadResult]]:
-    """Connect what makes a process's part of the load, have the first requests ready, and give what runs it.
+def open_run(plan: LoadPlan, part: Part = WHOLE) -> Iterator[Run]:
+    """Connect what makes a process's part of the load, and have the first requests ready.
 
     Raises: as `run_plan`.
     """
@@ -59,7 +59,7 @@ def open_run(plan: LoadPlan, part: Part = WHOLE) -> Iterator[Callable[[Watch | N
             ahead = threading.Event()
             feeding = pool.submit(_feed, plan, part, engines, ahead)
             ahead.wait()
-            yield lambda watch, stop: _run(plan, engines, pool, feeding, watch, stop)
+            yield Run(plan, engines, pool, feeding)
         finally:
             engines.source.close()  # which ends the feeding
 
@@ -88,45 +88,50 @@ def _feed(plan: LoadPlan, part: Part, engines: Engines, ahead: threading.Event) 
         ahead.set()
 
 
-def _run(
-    plan: LoadPlan,
-    engines: Engines,
-    pool: ThreadPoolExecutor,
-    feeding: Future[None],
-    watch: Watch | None,
-    stop: threading.Event | None,
-) -> LoadResult:
-    started = datetime.now(UTC)
-    begin_ns = time.monotonic_ns() + _BEGIN_NS
-    measure_ns = begin_ns + round(plan.warmup * 1e9)
-    end_ns = None if plan.duration is None else measure_ns + round(plan.duration * 1e9)
-    gathering = Gathering(plan, engines, measure_ns)
-    running = {
-        pool.submit(each.run, begin_ns=begin_ns, measure_ns=measure_ns, end_ns=end_ns)
-        for each in engines.engines
-    }
-    stopped, seen_ns = False, begin_ns
-    while wait(running, _TICK, FIRST_EXCEPTION).not_done:
-        failed = any(each.done() and each.exception() for each in (*running, feeding))
-        if not stopped and (failed or (stop is not None and stop.is_set())):
-            stopped = True
-            for engine in engines.engines:
-                engine.stop()
-        now_ns = time.monotonic_ns()
-        if now_ns - seen_ns >= WATCH_NS:
-            seen_ns = now_ns
-            interval = gathering.take(now_ns)
-            if watch is not None:
-                watch(interval)
-    for each in running:
-        each.result()
-    if feeding.done():
-        feeding.result()
-    gathering.take(time.monotonic_ns())
-    return gathering.result(started, _end_reason(plan, engines, stopped=stopped))
+class Run:
+    """Engines that are connected and have not begun. To be run once."""
 
+    def __init__(
+        self, plan: LoadPlan, engines: Engines, pool: ThreadPoolExecutor, feeding: Future[None]
+    ) -> None:
+        self._plan = plan
+        self._engines = engines
+        self._pool = pool
+        self._feeding = feeding
 
-def _end_reason(plan: LoadPlan, engines: Engines, *, stopped: bool) -> EndReason:
-    if stopped:
-        return EndReason.CANCEL
-    return EndReason.NORMAL if engines.source.exhausted else EndReason.TIMEOUT
+    def run(self, watch: Watch | None = None, stop: threading.Event | None = None) -> LoadResult:
+        """Make the calls, until the plan is done or `stop` is set."""
+        started = datetime.now(UTC)
+        begin_ns = time.monotonic_ns() + _BEGIN_NS
+        measure_ns = begin_ns + round(self._plan.warmup * 1e9)
+        duration = self._plan.duration
+        end_ns = None if duration is None else measure_ns + round(duration * 1e9)
+        gathering = Gathering(self._plan, self._engines, measure_ns)
+        running = {
+            self._pool.submit(each.run, begin_ns=begin_ns, measure_ns=measure_ns, end_ns=end_ns)
+            for each in self._engines.engines
+        }
+        stopped, seen_ns = False, begin_ns
+        while wait(running, _TICK, FIRST_EXCEPTION).not_done:
+            failed = any(each.done() and each.exception() for each in (*running, self._feeding))
+            if not stopped and (failed or (stop is not None and stop.is_set())):
+                stopped = True
+                for engine in self._engines.engines:
+                    engine.stop()
+            now_ns = time.monotonic_ns()
+            if now_ns - seen_ns >= WATCH_NS:
+                seen_ns = now_ns
+                interval = gathering.take(now_ns)
+                if watch is not None:
+                    watch(interval)
+        for each in running:
+            each.result()
+        if self._feeding.done():
+            self._feeding.result()
+        gathering.take(time.monotonic_ns())
+        return gathering.result(started, self._end_reason(stopped=stopped))
+
+    def _end_reason(self, *, stopped: bool) -> EndReason:
+        if stopped:
+            return EndReason.CANCEL
+        return EndReason.NORMAL if self._engines.source.exhausted else EndReason.TIMEOUT
