@@ -9,6 +9,7 @@ from tai_grpc._version import __version__
 from tai_grpc.load.report.figures import MOST_INTERVALS, Figures, late, measured, rate
 from tai_grpc.load.report.notes import notes
 from tai_grpc.load.report.options import options
+from tai_grpc.load.report.text import encodable
 from tai_grpc.load.result import LoadResult
 from tai_grpc.resilience import LatencyHistogram
 
@@ -19,12 +20,12 @@ def to_json(result: LoadResult) -> str:
     An `hdr` is a whole histogram of nanoseconds as an HdrHistogram V2 blob. There are at most
     `figures.MOST_INTERVALS` intervals, neighbours merged. What calls sent, their metadata and keys are not told.
     """
-    return json.dumps(document(result), ensure_ascii=False, allow_nan=False) + "\n"
+    return encodable(json.dumps(document(result), ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def to_pretty_json(result: LoadResult) -> str:
     """Return `to_json`'s report indented."""
-    return json.dumps(document(result), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    return encodable(json.dumps(document(result), ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
 
 
 def document(result: LoadResult) -> dict[str, Any]:

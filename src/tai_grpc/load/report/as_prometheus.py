@@ -11,6 +11,7 @@ import numpy as np
 from tai_grpc.load.methods import Method
 from tai_grpc.load.report.distribution import Distribution
 from tai_grpc.load.report.figures import PERCENTAGES
+from tai_grpc.load.report.text import encodable
 from tai_grpc.load.result import LoadResult
 from tai_grpc.resilience import LatencyHistogram
 
@@ -38,7 +39,7 @@ def to_prometheus(result: LoadResult) -> str:
     `grpc_client_*` are as go-grpc-middleware has them, `tai_load_*` ours. A tag NAME is the label `tag_NAME`
     of `tai_load_run_info`, with `_` for what a label's name cannot have.
     """
-    return "\n".join([*_lines(result), ""])
+    return encodable("\n".join([*_lines(result), ""]))
 
 
 def _lines(result: LoadResult) -> Iterator[str]:

@@ -19,3 +19,8 @@ def plural(count: int, noun: str) -> str:
 def share(part: int, whole: int) -> str:
     """`part` of `whole` in per cent."""
     return f"{part / whole:.2%}".replace("%", " %") if whole else "0.00 %"
+
+
+def encodable(text: str) -> str:
+    """Return text that UTF-8 can hold: what an argument had of other bytes becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
