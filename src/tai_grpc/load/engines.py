@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from tai_grpc._ext.load.engine import Engine, Target
 from tai_grpc._ext.load.source import Source
@@ -14,9 +13,6 @@ from tai_grpc._ext.load.tls import TlsContext
 from tai_grpc._version import __version__
 from tai_grpc.load.addresses import Address, find
 from tai_grpc.load.plan import Arrivals, AtEnd, LoadPlan, TlsPlan
-
-MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
-"""The largest response that is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +134,7 @@ def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target],
         arrival_step=float(engines),
         closed=plan.closed,
         end_waits=plan.at_end is AtEnd.WAIT,
-        max_message_bytes=MAX_MESSAGE_BYTES,
+        max_message_bytes=plan.max_message_bytes,
     )
 
 
