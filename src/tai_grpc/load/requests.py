@@ -21,7 +21,6 @@ MAX_DYNAMIC_MESSAGES: Final = 10_000
 """The most messages of one call that are each rendered on their own: a call is rendered before it is sent."""
 
 
-
 class Request(NamedTuple):
     """What one call sends: one serialized message, or those of a stream, and its metadata."""
 
@@ -34,7 +33,7 @@ class RequestSource(Protocol):
 
     @property
     def fixed(self) -> Sequence[Request] | None:
-        """The requests when they are the same all the time, call N sending number N modulo how many there are;
+        """The requests when they are the same all the time, call N sending number N modulo how many they are;
         None when each call's is rendered from templates.
         """
 
@@ -115,7 +114,7 @@ class _Message(Protocol):
 class _Constant(NamedTuple):
     constant: bytes
 
-    def render(self, call: Call) -> bytes:  # noqa: ARG002 - the same for every call
+    def render(self, call: Call) -> bytes:
         return self.constant
 
 

@@ -69,7 +69,7 @@ def constant(rate: float, arrivals: Arrivals = Arrivals.UNIFORM) -> Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """How much of a schedule a run needs: `calls` after `warmup` seconds, and no more than `duration` seconds.
+    """How much of a schedule a run needs: `calls` after `warmup` seconds, and `duration` seconds at most.
 
     A rate that goes up and up needs no parts beyond that.
     """
