@@ -134,7 +134,7 @@ _OPTIONS: Final = (
         "--reflect-metadata",
         multiple=True,
         metavar="JSON|KEY:VALUE",
-        help="Metadata of the questions to the server's reflection. Default: the calls' own, but for templates.",
+        help="Metadata of the questions to the server's reflection. Default: the calls'.",
     ),
     _requests.option(
         "-d",
