@@ -71,6 +71,7 @@ def _source(plan: LoadPlan, part: Part) -> Source:
         fixed=None if fixed is None else [(each.messages, each.metadata) for each in fixed],
         first=part.index,
         step=part.count,
+        gzip=plan.gzip,
     )
 
 
@@ -122,7 +123,6 @@ def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target],
         concurrency=shares(plan.concurrency, engines)[index],
         timeout_ns=_ns(plan.timeout),
         user_agent=f"tai-grpc-load/{__version__}",
-        gzip=plan.gzip,
         stream_interval_ns=_ns(streaming.interval),
         stream_messages=-1 if streaming.messages is None else streaming.messages,
         stream_duration_ns=-1 if streaming.duration is None else _ns(streaming.duration),
