@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from load.echo import Echo, echo_server
-from load.plans import Numbered, plan_of
+from load.plans import NUMBERED, plan_of
 from tai_grpc.load.coordinator import commands, coordinate
 from tai_grpc.load.errors import EngineProcessError, UnreachableError
 from tai_grpc.load.plan import LoadPlan, Schedule, Segment
@@ -42,7 +42,7 @@ async def run(
 
 async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(echo: Echo) -> None:
     seen: list[Interval] = []
-    plan = await plan_of(echo, total=1001, concurrency=12, connections=4, requests=Numbered())
+    plan = await plan_of(echo, data=NUMBERED, total=1001, concurrency=12, connections=4)
     result = await run(plan, commands(3, ()), seen)
     assert result.plan is plan
     assert result.statuses == {"OK": 1001}
