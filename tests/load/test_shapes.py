@@ -58,6 +58,8 @@ def test_steps_go_on_for_as_long_as_the_run_needs_them() -> None:
     assert _steps(Need(calls=800), start=50.0, step=10.0) == [(5, 50), (5, 60), (5, 70), (None, 80.0)]
     # Those of the warm-up do not count.
     assert len(_steps(Need(calls=800, warmup=5.0), start=50.0, step=10.0)) == 5
+    # Parts that the run does not come to are not made, wherever the steps would have ended.
+    assert _steps(Need(calls=300), start=50.0, step=10.0, end=100.0) == [(5, 50), (5, 60), (None, 70.0)]
     assert _steps(Need(duration=6.0, warmup=1.0), start=50.0, step=10.0) == [(5, 50), (5, 60), (None, 70.0)]
 
 

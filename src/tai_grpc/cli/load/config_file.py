@@ -14,6 +14,8 @@ from tai_grpc.cli.load.ghz import LEFT_OUT
 from tai_grpc.cli.params import read_file
 
 HOST: Final = "host"
+HOSTS: Final = "hosts"
+"""The name of the command's argument."""
 _JSON_OPTIONS: Final = frozenset({"data", "metadata", "reflect-metadata", "tags"})
 
 
@@ -31,7 +33,7 @@ def apply(ctx: click.Context, param: click.Parameter, path: str | None) -> str |
                 if value and value != "const":
                     raise click.BadParameter(f"{path}: {key} is not supported: {LEFT_OUT[key]}")
             elif key == HOST:
-                values[HOST] = _listed(path, key, value)
+                values[HOSTS] = _listed(path, key, value)
             elif key not in options or key == "config":
                 names = ", ".join(sorted([*options, HOST]))
                 raise click.BadParameter(f"{path}: there is no option {key!r}; there are: {names}")

@@ -12,6 +12,7 @@ import grpc
 from click.core import ParameterSource
 
 from tai_grpc.cli import params
+from tai_grpc.cli.load.config_file import HOSTS
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.load.channels import open_blocking_channel
@@ -38,7 +39,7 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         RequestError: there is no such method, or the data does not fit it.
         Failure: the server cannot be asked; with exit code 2.
     """
-    hosts = _hosts(options)
+    hosts = _hosts(ctx, options)
     if options.call is None:
         raise click.UsageError("--call is missing: the method, like --call tai.v1.Governor/HealthCheck")
     given = _Given(ctx)
@@ -114,10 +115,12 @@ class _Given:
         return self._ctx.params.get(name) not in (None, False, ())
 
 
-def _hosts(options: Options) -> tuple[str, ...]:
+def _hosts(ctx: click.Context, options: Options) -> tuple[str, ...]:
+    # Not every click takes an argument that is not given from the default map.
+    given = options.hosts or (ctx.default_map or {}).get(HOSTS, ())
     hosts = [
         params.address(host.strip().removeprefix("dns:///"))
-        for each in options.hosts
+        for each in given
         for host in each.split(",")
         if host.strip()
     ]
