@@ -18,8 +18,8 @@ from tai_grpc.config import Transport
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.exchange import BlockingChannel
-from tai_grpc.load.methods import Method, find_method
 from tai_grpc.load.metadata import parse_metadata
+from tai_grpc.load.methods import Method, find_method
 from tai_grpc.load.payload import format_message, parse_messages
 from tai_grpc.status import Metadata
 

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from tai_grpc._ext.load.engine import Engine, Target
 from tai_grpc._ext.load.source import Source

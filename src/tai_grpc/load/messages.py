@@ -37,7 +37,7 @@ _FROM_TEXT: Final = frozenset(
 )
 
 Fill = Callable[[str], object]
-"""Sets a field from what its template was rendered to. Raises ValueError or TypeError when it does not fit."""
+"""Sets a field from what its template was rendered to. ValueError or TypeError: it does not fit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -14,12 +15,11 @@ from tai_grpc.load.messages import MessageTemplate, parse_templates
 from tai_grpc.load.metadata import metadata_value, split_metadata
 from tai_grpc.load.methods import Method
 from tai_grpc.load.payload import parse_messages
-from tai_grpc.load.templates import Call, Names, Template
+from tai_grpc.load.templates import Call, Names, Template, new_uuid
 from tai_grpc.status import Metadata
 
 MAX_DYNAMIC_MESSAGES: Final = 10_000
 """The most messages of one call that are each rendered on their own: a call is rendered before it is sent."""
-
 
 
 class Request(NamedTuple):
@@ -34,7 +34,7 @@ class RequestSource(Protocol):
 
     @property
     def fixed(self) -> Sequence[Request] | None:
-        """The requests when they are the same all the time, call N sending number N modulo how many there are;
+        """The requests when they are the same all the time, call N sending number N modulo how many they are;
         None when each call's is rendered from templates.
         """
 
@@ -78,7 +78,7 @@ def make_requests(method: Method, data: Data) -> RequestSource:
         RequestError: the data or the metadata is not what the method takes, or names what there is not.
     """
     names = Names(method, workers=data.workers, functions=data.functions)
-    first = names.call(0)
+    first = Call(0, time.time_ns(), new_uuid())  # all that templates, not compiled yet, may ask for
     messages = _messages(method, data, names, first)
     if not messages and not method.client_streaming:
         raise RequestError(f"the data holds no message, and {method.full_name} takes one")
@@ -115,7 +115,7 @@ class _Message(Protocol):
 class _Constant(NamedTuple):
     constant: bytes
 
-    def render(self, call: Call) -> bytes:  # noqa: ARG002 - the same for every call
+    def render(self, call: Call) -> bytes:
         return self.constant
 
 

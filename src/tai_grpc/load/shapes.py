@@ -69,7 +69,7 @@ def constant(rate: float, arrivals: Arrivals = Arrivals.UNIFORM) -> Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """How much of a schedule a run needs: `calls` after `warmup` seconds, and no more than `duration` seconds.
+    """How much of a schedule a run needs: `calls` after `warmup` seconds, and `duration` seconds at most.
 
     A rate that goes up and up needs no parts beyond that.
     """
@@ -109,7 +109,8 @@ def steps(change: Change, need: Need, arrivals: Arrivals = Arrivals.UNIFORM) -> 
         if duration == change.step_duration:
             # Not added up: a thousand steps of 0.1 are 100.
             rate = change.bounded(change.start + len(segments) * change.step)
-    return _with_last(change, segments, rate, arrivals)
+    is_over = rate == last or time >= limit
+    return _with_last(segments, _after(change, rate) if is_over else rate, arrivals)
 
 
 def line(change: Change, arrivals: Arrivals = Arrivals.UNIFORM) -> Schedule:
@@ -117,11 +118,15 @@ def line(change: Change, arrivals: Arrivals = Arrivals.UNIFORM) -> Schedule:
     longest = MAX_SECONDS if change.max_duration is None else change.max_duration
     duration = min((change.last - change.start) / change.step, longest)
     end = change.bounded(change.start + change.step * duration)
-    return _with_last(change, [Segment(duration, change.start, end)], end, arrivals)
+    return _with_last([Segment(duration, change.start, end)], _after(change, end), arrivals)
 
 
-def _with_last(change: Change, segments: list[Segment], rate: float, arrivals: Arrivals) -> Schedule:
-    last = rate if change.end is None else change.end
-    if last > 0:
-        segments.append(Segment(None, last, last))
+def _after(change: Change, rate: float) -> float:
+    """Return the rate at which the schedule goes on once it has changed to `rate`."""
+    return rate if change.end is None else change.end
+
+
+def _with_last(segments: list[Segment], rate: float, arrivals: Arrivals) -> Schedule:
+    if rate > 0:
+        segments.append(Segment(None, rate, rate))
     return Schedule(segments=tuple(segments), arrivals=arrivals)

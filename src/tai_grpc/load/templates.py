@@ -33,7 +33,7 @@ Piece = Callable[[Call], str]
 
 def new_uuid() -> str:
     """Return a random UUID (version 4)."""
-    digits = f"{random.getrandbits(128):032x}"  # noqa: S311 - it has to be new, not to be secret
+    digits = f"{random.getrandbits(128):032x}"
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 

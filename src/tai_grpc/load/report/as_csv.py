@@ -13,7 +13,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def to_csv(result: LoadResult) -> str:
-    """Return a row for each interval, with its latencies in milliseconds; empty cells where no call succeeded.
+    """Return a row for each interval, latencies in milliseconds; empty cells where no call succeeded.
 
     ghz's csv has a row for each call. Calls are not kept one by one here, however many there are, so nothing
     of theirs is lost either: each is in its interval's row.

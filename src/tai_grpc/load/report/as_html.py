@@ -1,4 +1,4 @@
-"""The report as one HTML file with charts: it asks for nothing from anywhere, and runs no script but its own."""
+"""The report as one HTML file with charts. It asks for nothing from anywhere and runs only its own script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 from tai_grpc._version import __version__
 from tai_grpc.load.durations import format_duration
 from tai_grpc.load.report.distribution import Distribution
-from tai_grpc.load.report.figures import MOST_INTERVALS, Figures, late, measured, rate
+from tai_grpc.load.report.figures import Figures, even, late, rate
 from tai_grpc.load.report.notes import notes
 from tai_grpc.load.report.options import options
 from tai_grpc.load.report.text import encodable, plural, share
@@ -23,6 +23,9 @@ MOST_ERRORS: Final = 200
 """Texts of errors that are listed, the most frequent first."""
 _TICKS: Final = 10
 _TILES: Final = (50, 99, 99.9)
+_DURATIONS: Final = {
+    *("duration", "warmup", "timeout", "dial-timeout", "stream-interval", "stream-call-duration"),
+}
 # Nothing can end a <script> early or be taken for markup in it.
 _IN_SCRIPT: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
@@ -62,14 +65,16 @@ def _hash(text: str) -> str:
 
 def _data(result: LoadResult) -> dict[str, Any]:
     """Columns of numbers; times in seconds, latencies in nanoseconds, rates a second."""
-    intervals = measured(result, MOST_INTERVALS)
+    intervals = even(result)
     latencies = [
         (*interval.latencies.percentiles((50, 99)), interval.latencies.max)
         if interval.latencies.count
         else (None, None, None)
         for interval in intervals
     ]
-    p50, p99, slowest = (list(column) for column in zip(*latencies, strict=True)) if latencies else ([], [], [])
+    p50, p99, slowest = (
+        (list(column) for column in zip(*latencies, strict=True)) if latencies else ([], [], [])
+    )
     levels = list(Distribution.of(result.latencies).levels(_TICKS))
     return {
         "start": [interval.start_ns / 1e9 for interval in intervals],
@@ -103,7 +108,8 @@ def _body(result: LoadResult, title: str) -> Iterator[str]:
     streams = plan.method.client_streaming or plan.method.server_streaming
     began = result.started.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     yield (
-        f"<header><h1>{title}</h1><p>{escape(plan.method.full_name)} at {escape(', '.join(plan.hosts))}, {began}, "
+        f"<header><h1>{title}</h1><p>{escape(plan.method.full_name)} at "
+        f"{escape(', '.join(plan.hosts))}, {began}, "
         f"{plural(result.count, 'call')} in {format_duration(result.elapsed_ns)}</p>"
     )
     if plan.tags:
@@ -138,7 +144,9 @@ def _body(result: LoadResult, title: str) -> Iterator[str]:
         ((name, f"{n:,}", share(n, result.count)) for name, n in result.statuses.most_common()),
     )
     if len(result.hosts) > 1:
-        yield _table("Hosts", ("Host", "Calls", "Failed", "Average", "50 %", "99 %", "Slowest"), _hosts(result))
+        yield _table(
+            "Hosts", ("Host", "Calls", "Failed", "Average", "50 %", "99 %", "Slowest"), _hosts(result)
+        )
     yield _table("Options", (), _options(result))
     if result.errors:
         listed = result.errors.most_common(MOST_ERRORS)
@@ -161,7 +169,8 @@ def _tiles(result: LoadResult, figures: Figures) -> Iterator[str]:
 
 
 def _tile(name: str, value: str, *, bad: bool = False) -> str:
-    return f"<div{' class="bad"' if bad else ''}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+    kind = ' class="bad"' if bad else ""
+    return f"<div{kind}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
 
 
 def _chart(name: str, title: str, *, wide: bool = False) -> str:
@@ -180,7 +189,10 @@ def _summary(result: LoadResult, figures: Figures) -> Iterator[Sequence[str]]:
         yield ("Average", format_duration(figures.average_ns))
         yield ("Fastest", format_duration(figures.fastest_ns))
         yield ("Slowest", format_duration(figures.slowest_ns))
-    yield ("Ended", {"normal": "all calls made", "timeout": "duration over"}.get(result.end_reason.value, "stopped"))
+    yield (
+        "Ended",
+        {"normal": "all calls made", "timeout": "duration over"}.get(result.end_reason.value, "stopped"),
+    )
     if plan.schedule is not None:
         yield ("Missed sends", f"{result.missed:,}")
         if result.send_lag.count:
@@ -216,12 +228,13 @@ def _hosts(result: LoadResult) -> Iterator[Sequence[str]]:
 
 def _options(result: LoadResult) -> Iterator[Sequence[str]]:
     for name, value in options(result.plan).items():
-        yield (name, value if isinstance(value, str) else json.dumps(value))
+        if name in _DURATIONS:
+            yield (name, format_duration(value))
+        else:
+            yield (name, value if isinstance(value, str) else json.dumps(value))
 
 
-def _table(
-    title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, wide: bool = False
-) -> str:
+def _table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, wide: bool = False) -> str:
     """A table whose cells are escaped here."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     lines = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in rows)

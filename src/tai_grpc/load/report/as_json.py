@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tai_grpc._version import __version__
-from tai_grpc.load.report.figures import MOST_INTERVALS, Figures, late, measured, rate
+from tai_grpc.load.report.figures import Figures, late, measured, rate
 from tai_grpc.load.report.notes import notes
 from tai_grpc.load.report.options import options
 from tai_grpc.load.report.text import encodable
@@ -17,8 +17,8 @@ from tai_grpc.resilience import LatencyHistogram
 def to_json(result: LoadResult) -> str:
     """Return the report on one line. Durations are nanoseconds, histogram marks seconds, as ghz has them.
 
-    An `hdr` is a whole histogram of nanoseconds as an HdrHistogram V2 blob. There are at most
-    `figures.MOST_INTERVALS` intervals, neighbours merged. What calls sent, their metadata and keys are not told.
+    An `hdr` is a whole histogram of nanoseconds as an HdrHistogram V2 blob. What calls
+    sent, their metadata and keys are not told.
     """
     return encodable(json.dumps(document(result), ensure_ascii=False, allow_nan=False)) + "\n"
 
@@ -78,7 +78,7 @@ def document(result: LoadResult) -> dict[str, Any]:
                 "messagesReceived": interval.messages_received,
                 "hdr": _blob(interval.latencies),
             }
-            for interval in measured(result, MOST_INTERVALS)
+            for interval in measured(result)
         ],
         "hdr": _blob(result.latencies),
     }

@@ -16,7 +16,7 @@ Int64s = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
-    """The buckets of a histogram that are not empty, in rising order: each from `low` to `high`, both in it."""
+    """The buckets of a histogram that are not empty, in rising order: each from `low` up to `high`."""
 
     low: Int64s
     high: Int64s
@@ -26,8 +26,8 @@ class Distribution:
     def of(cls, histogram: LatencyHistogram) -> Distribution:
         """Read a histogram of any layout.
 
-        The first 2^(h+1) buckets are one unit wide, then every 2^h are twice as wide as the 2^h before; a unit
-        is the power of two at or below `lowest`, and 2^(h+1) the one at or above 2 * 10^digits.
+        The first 2^(h+1) buckets are one unit wide, then every 2^h are twice as wide as the 2^h before. A
+        unit is the power of two at or below `lowest`; 2^(h+1) is the one at or above 2 * 10^digits.
         """
         unit = histogram.lowest.bit_length() - 1
         half = (2 * 10**histogram.significant_digits - 1).bit_length() - 1
@@ -45,7 +45,7 @@ class Distribution:
     @property
     def middle(self) -> NDArray[np.float64]:
         """What each bucket counts as in a mean."""
-        return self.low + ((self.high - self.low + 1) >> 1).astype(np.float64)
+        return (self.low + ((self.high - self.low + 1) >> 1)).astype(np.float64)
 
     @property
     def deviation(self) -> float:
@@ -73,11 +73,12 @@ class Distribution:
         cumulative = np.cumsum(self.counts)
         total = int(cumulative[-1])
         reached = 100.0 * cumulative / total
-        level = 0.0
-        while level < 100.0:
+        level, before = 0.0, -1.0
+        # Of more values than a float can tell shares of, the last levels would be one.
+        while before < level < 100.0:
             at = int(np.searchsorted(reached, level))
             yield level, int(self.high[at]), int(cumulative[at])
             if at == len(reached) - 1:
                 break
-            level += 100.0 / (ticks * 2 ** (int(log2(100.0 / (100.0 - level))) + 1))
+            before, level = level, level + 100.0 / (ticks * 2 ** (int(log2(100.0 / (100.0 - level))) + 1))
         yield 100.0, int(self.high[-1]), total

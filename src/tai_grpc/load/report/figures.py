@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from tai_grpc.load.report.distribution import Distribution
 from tai_grpc.load.result import Interval, LoadResult
+from tai_grpc.load.series import joined
 from tai_grpc.resilience import LatencyHistogram
 
 PERCENTAGES: Final = (10, 25, 50, 75, 90, 95, 99, 99.9, 99.99)
 ROWS: Final = 11
 """Of the response time histogram."""
-MOST_INTERVALS: Final = 600
-"""In a report that is read whole; more are merged, neighbour with neighbour."""
 LATE_NS: Final = 1_000_000
 """A call that was sent this much after it was due was late."""
 _SHORT: Final = 0.25
@@ -25,7 +22,7 @@ _SHORT: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the response time histogram: `count` calls took at most `mark_ns`, and more than the one before."""
+    """A row of the response time histogram: `count` calls took up to `mark_ns`, and more than that before."""
 
     mark_ns: int
     count: int
@@ -73,44 +70,28 @@ def late(send_lag: LatencyHistogram) -> int:
     return distribution.total - int(distribution.at_most(np.array([LATE_NS]))[0])
 
 
-def measured(result: LoadResult, most: int | None = None) -> tuple[Interval, ...]:
-    """The intervals of a run after its warm-up, merged to at most `most` when given.
-
-    Then a last one that is much shorter than the others, whose rate would say little, is merged too.
-    """
-    intervals = [interval for interval in result.intervals if interval.start_ns >= 0]
-    if most is None or len(intervals) < 2:
-        return tuple(intervals)
-    size = -(-len(intervals) // most)
-    groups = [intervals[i : i + size] for i in range(0, len(intervals), size)]
-    if len(groups) > 1 and _length(groups[-1]) < _SHORT * _length(groups[0]):
-        groups[-2:] = [groups[-2] + groups[-1]]
-    return tuple(group[0] if len(group) == 1 else _merged(group) for group in groups)
+def measured(result: LoadResult) -> tuple[Interval, ...]:
+    """The intervals of a run, from where measuring began."""
+    return tuple(_from_zero(each) for each in result.intervals if each.start_ns + each.length_ns > 0)
 
 
-def _length(group: Sequence[Interval]) -> int:
-    return sum(interval.length_ns for interval in group)
+def even(result: LoadResult) -> tuple[Interval, ...]:
+    """`measured`, but a last one that is so short that its rate says little joins the one before it."""
+    intervals = measured(result)
+    if len(intervals) > 1 and intervals[-1].length_ns < _SHORT * intervals[0].length_ns:
+        return (*intervals[:-2], joined(intervals[-2:]))
+    return intervals
 
 
-def _merged(group: Sequence[Interval]) -> Interval:
-    first = group[0].latencies
-    latencies = LatencyHistogram(first.lowest, first.highest, first.significant_digits)
-    statuses: Counter[str] = Counter()
-    for interval in group:
-        latencies.merge(interval.latencies)
-        statuses.update(interval.statuses)
-    return Interval(
-        start_ns=group[0].start_ns,
-        length_ns=_length(group),
-        latencies=latencies,
-        statuses=statuses,
-        messages_sent=sum(interval.messages_sent for interval in group),
-        messages_received=sum(interval.messages_received for interval in group),
-    )
+def _from_zero(interval: Interval) -> Interval:
+    """Without the part of the warm-up that it lies across, in which nothing was counted."""
+    if interval.start_ns >= 0:
+        return interval
+    return replace(interval, start_ns=0, length_ns=interval.length_ns + interval.start_ns)
 
 
 def _rows(latencies: LatencyHistogram) -> tuple[Row, ...]:
-    """Rows at equal distances from the fastest call to the slowest; fewer than `ROWS` when these are close."""
+    """Rows at equal distances from fastest to slowest; fewer than `ROWS` where these are close."""
     seen = Distribution.of(latencies)
     marks = np.unique(np.linspace(latencies.min, latencies.max, ROWS).round().astype(np.int64))
     counts = np.zeros(len(marks), dtype=np.int64)

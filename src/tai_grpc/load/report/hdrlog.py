@@ -27,8 +27,8 @@ def to_hlog(result: LoadResult) -> str:
 def _hlog(result: LoadResult) -> Iterator[str]:
     plan, started = result.plan, result.started
     seconds = f"{started.timestamp():.3f} (seconds since epoch)"
-    called = f" ({printable(plan.name)})" if plan.name else ""
-    yield f"#[tai-grpc load: {plan.method.full_name} at {printable(', '.join(plan.hosts))}{called}, nanoseconds]"
+    called = f"{printable(plan.name)}: " if plan.name else ""
+    yield f"#[{called}{plan.method.full_name} at {printable(', '.join(plan.hosts))}, in nanoseconds]"
     yield "#[Histogram log format version 1.3]"
     yield f"#[StartTime: {seconds}, {started.strftime('%a %b %d %H:%M:%S %Z %Y')}]"
     yield f"#[BaseTime: {seconds}]"

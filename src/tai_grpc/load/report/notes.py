@@ -13,8 +13,8 @@ CLOSED_LOOP_NOTE: Final = (
     "would have queued while the server was slow is left out of these latencies."
 )
 FROM_SENT_NOTE: Final = (
-    "Latencies count from when each call was sent, not from when it was due: the time that calls waited to be "
-    "sent is left out of them."
+    "Latencies count from when each call was sent, not from when it was due: the time that calls waited to "
+    "be sent is left out of them."
 )
 BUSY: Final = 0.9
 """From this part of a core on, the engine is called the limit."""
@@ -52,7 +52,8 @@ def notes(result: LoadResult) -> tuple[str, ...]:
         found.append("Failed calls are counted by status and left out of the latencies.")
     if result.abandoned:
         found.append(
-            f"Stopped with {plural(result.abandoned, 'call')} in flight, which {_are(result.abandoned)} not counted."
+            f"Stopped with {plural(result.abandoned, 'call')} in flight, which {_are(result.abandoned)} not "
+            "counted."
         )
     if result.plan.schedule is None:
         found.append(CLOSED_LOOP_NOTE)

@@ -47,12 +47,13 @@
     return { place: (value) => (value - from) / (high - from), ticks };
   };
   const logarithmic = (from, to) => {
-    const low = Math.floor(Math.log10(from)), high = Math.max(Math.ceil(Math.log10(to)), low + 1);
-    const ticks = [];
-    for (let power = low; power <= high; power++) {
-      for (const factor of high - low > 3 ? [1] : [1, 2, 5]) if (power < high || factor === 1) ticks.push(factor * 10 ** power);
+    const around = [];
+    for (let power = Math.floor(Math.log10(from)); power <= Math.log10(to) + 1; power++) {
+      for (const factor of to / from > 1000 ? [1] : [1, 2, 5]) around.push(factor * 10 ** power);
     }
-    return { place: (value) => (Math.log10(Math.max(value, from)) - low) / (high - low), ticks };
+    const low = around.filter((tick) => tick <= from).pop(), high = around.find((tick) => tick >= to && tick > low);
+    const ticks = around.filter((tick) => tick >= low && tick <= high);
+    return { place: (value) => Math.log(Math.max(value, low) / low) / Math.log(high / low), ticks };
   };
 
   const found = (series) => series.flatMap((each) => each.y).filter((value) => value !== null);
