@@ -28,7 +28,11 @@ def source(total: int | None = None, **settings: Any) -> Source:
 
 def target_of(address: str, **settings: Any) -> Target:
     if address.startswith("unix:"):
-        place: dict[str, Any] = {"family": socket.AF_UNIX, "address": address.removeprefix("unix:"), "port": 0}
+        place: dict[str, Any] = {
+            "family": socket.AF_UNIX,
+            "address": address.removeprefix("unix:"),
+            "port": 0,
+        }
     else:
         host, _, port = address.rpartition(":")
         place = {"family": socket.AF_INET, "address": host, "port": int(port)}
@@ -127,7 +131,12 @@ class Rig:
         return address
 
     def engine(
-        self, addresses: str | Sequence[str] | Sequence[Target], calls: Source, *, name: str = "unary", **settings: Any
+        self,
+        addresses: str | Sequence[str] | Sequence[Target],
+        calls: Source,
+        *,
+        name: str = "unary",
+        **settings: Any,
     ) -> Run:
         """Return an engine that is not connected, for the method that serves this kind of call."""
         each = [addresses] if isinstance(addresses, str) else addresses

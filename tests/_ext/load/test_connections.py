@@ -43,7 +43,9 @@ def free_port() -> int:
 
 async def test_a_host_that_refuses_is_named(native: Rig, free_port: int) -> None:
     run = native.engine(f"127.0.0.1:{free_port}", source(1))
-    with pytest.raises(ConnectionError, match=rf"^cannot connect to 127.0.0.1:{free_port}: Connection refused$"):
+    with pytest.raises(
+        ConnectionError, match=rf"^cannot connect to 127.0.0.1:{free_port}: Connection refused$"
+    ):
         await run.connect()
 
 
@@ -96,7 +98,9 @@ async def test_a_server_that_closes_at_once_is_told_of(native: Rig) -> None:
 
     async with scripted(leave) as scene:
         run = native.engine(scene.target, source(1))
-        with pytest.raises(ConnectionError, match="cannot connect to .*: (the peer closed it|Connection reset)"):
+        with pytest.raises(
+            ConnectionError, match="cannot connect to .*: (the peer closed it|Connection reset)"
+        ):
             await run.connect()
 
 

@@ -109,9 +109,7 @@ async def test_no_more_are_missed_than_the_total_leaves(rig: Rig) -> None:
         return request
 
     address = await rig.serve(unary=unary)
-    run = rig.engine(
-        address, source(30), segments=((None, 1000.0, 1000.0),), concurrency=2, end_waits=False
-    )
+    run = rig.engine(address, source(30), segments=((None, 1000.0, 1000.0),), concurrency=2, end_waits=False)
     await (await run.connect()).run(seconds=0.2)
     assert (run.statuses, run.engine.abandoned, run.engine.missed) == ({}, 2, 28)
     assert run.source.issued == 2
