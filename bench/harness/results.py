@@ -83,6 +83,8 @@ class Row:
     ours: str | None = None
     """Who of them is ours, which the others are compared with."""
     more_is_better: bool = False
+    checks: Sequence[str] = ()
+    """Who of them is measured by other means, to see that these agree: not to be compared with ours."""
     note: str = ""
 
     def figure(self, who: str) -> Figure | None:
@@ -98,7 +100,8 @@ class Row:
 
     def better(self, figure: Figure) -> float | None:
         """Return how many times better ours is than a contender; None when that cannot be said."""
-        if figure.better is not None or self.ours is None or figure.who in (self.ours, self.beside):
+        not_compared = (self.ours, self.beside, *self.checks)
+        if figure.better is not None or self.ours is None or figure.who in not_compared:
             return figure.better
         return self.ratio(self.ours, figure.who) if self.more_is_better else self.ratio(figure.who, self.ours)
 

@@ -27,6 +27,8 @@ JUDGED: Final = 10
 """How many calls each connection has in flight where the targets are judged."""
 FIRST_CALLS: Final = 500
 WITH_TLS: Final = (OURS, GRPCIO, TONIC, "grpc-go")
+WITHOUT_TARGET: Final = (OURS, GRPCIO, PYGRPC, TONIC, "grpc-go")
+"""Who is measured with other numbers of calls in flight too."""
 CHECKED: Final = (OURS, GRPCIO, TONIC)
 """Whose server h2load measures as well."""
 LEVEL: Final = 0.95
@@ -71,9 +73,11 @@ def ten_clients(run: Run) -> Iterator[Row]:
     ours, check = generators.OURS, generators.H2LOAD
     run.peers.versions |= generators.versions()
     for streams in STREAMS:
-        measures = {who: measure(run, ours, server, streams) for who, server in SERVERS_UNDER_LOAD.items()}
-        for who in CHECKED if streams == JUDGED else (OURS,):
-            measures[f"{who}, by {check.name}"] = measure(run, check, SERVERS_UNDER_LOAD[who], streams)
+        measured = SERVERS_UNDER_LOAD if streams == JUDGED else WITHOUT_TARGET
+        measures = {who: measure(run, ours, SERVERS_UNDER_LOAD[who], streams) for who in measured}
+        checks = {f"{who}, by {check.name}": who for who in CHECKED if streams == JUDGED or who == OURS}
+        for name, who in checks.items():
+            measures[name] = measure(run, check, SERVERS_UNDER_LOAD[who], streams)
         if streams == JUDGED:
             for who in WITH_TLS:
                 measures[f"{who}, TLS"] = measure(run, ours, SERVERS_UNDER_LOAD[who], streams, tls=True)
@@ -83,6 +87,7 @@ def ten_clients(run: Run) -> Iterator[Row]:
         row = Row(
             f"connections-10x{streams}", what, promises.TEN_CLIENTS, figures, ours=OURS, more_is_better=True
         )
+        row.checks = tuple(checks)
         if streams == JUDGED:
             row.at_least(OURS, 120_000)
             row.at_least(OURS, 30, GRPCIO)
@@ -98,7 +103,7 @@ def load_generators(run: Run) -> Iterator[Row]:
     in_flight = CONNECTIONS * JUDGED
     clients = {f"{who} client": _client(run, module, in_flight) for who, module in PYTHON_CLIENTS.items()}
     what = f"load generators, {in_flight} calls in flight, against a server of {OURS}"
-    also = {"client's CPU us a call": "client_cpu_us", **LATENCIES}
+    also = {"client's CPU us a call, its start included": "client_cpu_us", **LATENCIES}
     figures = run.rounds(what, programs | clients, "calls/s", "per_second", also)
     ours = generators.OURS.name
     row = Row("load-generators", what, promises.GENERATORS, figures, ours=ours, more_is_better=True)

@@ -62,7 +62,9 @@ def test_how_much_better_ours_is_depends_on_whether_more_is_better() -> None:
     assert found.better(peer) == 4.0
     found.more_is_better = True
     assert found.better(peer) == 0.25
-    # Neither is a contender.
+    # None of these is a contender.
+    found.checks = ("peer",)
+    assert found.better(peer) is None
     assert found.better(limit) is None
     assert found.better(ours) is None
 
