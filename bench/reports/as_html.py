@@ -43,14 +43,14 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"<h1>Figures</h1><p>Made by <code>{escape(report.command)}</code>.</p><ul>"
     yield from (f"<li>{escape(sentence)}</li>" for sentence in report.circumstances())
     yield f"</ul><p><strong>{escape(report.summary())}</strong></p>"
-    yield "<table>" + _titles(("what", "the mission says", "to reach", "found", "of the limit", "verdict"))
-    for promise, targets in report.by_promise():
-        for place, target in enumerate(targets):
-            first = (promise.what, promise.mission) if place == 0 else ("", "")
-            yield (
-                f"<tr>{_cells((*first, target.what))}{_numbers([value_of(target), of_limit(target)])}"
-                f"<td>{_verdict(target.verdict)}</td></tr>"
-            )
+    titles = ("what", "the mission says", "row", "to reach", "found", "of the limit", "verdict")
+    yield "<table>" + _titles(titles)
+    for promise, row, target in report.by_promise():
+        said = (promise.what, promise.mission) if promise else ("", "")
+        yield (
+            f"<tr>{_cells((*said, row.name, target.what))}{_numbers([value_of(target), of_limit(target)])}"
+            f"<td>{_verdict(target.verdict)}</td></tr>"
+        )
     yield "</table>"
     for row in report.rows:
         yield from _row(row)

@@ -29,17 +29,16 @@ def _lines(report: Report) -> Iterator[str]:
     for sentence in report.circumstances():
         yield f"- {_text(sentence)}"
     yield from ("", f"**{report.summary()}**", "")
-    titles = ("what", "the mission says", "to reach", "found", "of the limit", "verdict")
+    titles = ("what", "the mission says", "row", "to reach", "found", "of the limit", "verdict")
     yield from _table(titles, _promises(report))
     for row in report.rows:
         yield from _row(row)
 
 
 def _promises(report: Report) -> Iterator[Sequence[str]]:
-    for promise, targets in report.by_promise():
-        for place, target in enumerate(targets):
-            first = (promise.what, promise.mission) if place == 0 else ("", "")
-            yield (*first, target.what, value_of(target), of_limit(target), target.verdict)
+    for promise, row, target in report.by_promise():
+        said = (promise.what, promise.mission) if promise else ("", "")
+        yield (*said, row.name, target.what, value_of(target), of_limit(target), target.verdict)
 
 
 def _row(row: Row) -> Iterator[str]:

@@ -41,11 +41,14 @@ class Report:
         counted = ", ".join(f"{verdicts.count(each)} {each}" for each in (PASS, MISS, NOT_BUILT))
         return f"{len(verdicts)} targets: {counted}"
 
-    def by_promise(self) -> Iterator[tuple[Promise, Sequence[Target]]]:
-        """Yield each promise that rows were measured for, with their targets."""
-        promises = dict.fromkeys(row.promise for row in self.rows)
-        for promise in promises:
-            yield promise, [target for row in self.rows if row.promise == promise for target in row.targets]
+    def by_promise(self) -> Iterator[tuple[Promise | None, Row, Target]]:
+        """Yield all targets, promise by promise; each promise is there but with the first target of it."""
+        for promise in dict.fromkeys(row.promise for row in self.rows):
+            first: Promise | None = promise
+            for row in self.rows:
+                for target in row.targets if row.promise == promise else ():
+                    yield first, row, target
+                    first = None
 
     def circumstances(self) -> Iterator[str]:
         """Say what was measured where, and whether it can be relied on, a sentence each."""

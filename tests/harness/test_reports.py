@@ -87,8 +87,8 @@ def test_text_has_a_contender_a_line_and_a_target_a_line() -> None:
 def test_markdown_names_the_command_and_every_promise_figure_and_verdict() -> None:
     text = as_markdown.whole(report())
     assert "Made by `tai-grpc bench --results 'a'b'`; do not edit." in text
-    assert "| unary \\<p50\\> | 5-10 ms | ours \\<= 2 x raw TCP | 1.25 x | 0.62 | PASS |" in text
-    assert "| memory | 64 KB | ours \\<= 16,384 B | 20,000 B | 1.22 | MISS |" in text
+    assert "| unary \\<p50\\> | 5-10 ms | unary | ours \\<= 2 x raw TCP | 1.25 x | 0.62 | PASS |" in text
+    assert "| memory | 64 KB | idle | ours \\<= 16,384 B | 20,000 B | 1.22 | MISS |" in text
     assert "| grpc-go | not built: no go here |" in text
     assert "- **NOT BUILT** ours \\<= 0.5 x grpc-go" in text
 
