@@ -47,6 +47,7 @@ class _Commands(click.Group):
         "tai-grpc serve --listen 127.0.0.1:50051",
         "tai-grpc call 127.0.0.1:50051 tai.v1.Governor/GetPolicies",
         "tai-grpc load 127.0.0.1:50051 --call tai.v1.Governor/HealthCheck -c 10 -n 1000",
+        "tai-grpc bench --quick",
         "tai-grpc demo",
     ),
 )
