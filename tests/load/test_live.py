@@ -71,7 +71,7 @@ def test_failed_calls_are_counted_from_the_beginning() -> None:
 
 def test_a_run_by_time_tells_how_much_is_left() -> None:
     (frame,) = _frames(plan(**ENDLESS), [interval(4, [1_000_000])])
-    assert "  5 s, 15 s left" in frame
+    assert f"  {'━' * 10}{'╌' * 30}  5 s, 15 s left\n" in frame
     (later,) = _frames(plan(total=None, duration=4000.0), [interval(99, [1_000_000])])
     assert "  1:40, 1:05:00 left" in later
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from tai_grpc.load.durations import format_duration
@@ -22,6 +21,7 @@ from tai_grpc.load.series import merged
 _WINDOW_NS: Final = 1_000_000_000
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
 _MOST_SPARKS: Final = 120
+_BAR: Final = 40
 _INDENT: Final = "  "
 
 
@@ -76,7 +76,7 @@ class LiveView:
             self._rates.append(rate(count, interval.length_ns))
         self._live.update(Group(*self._lines(end_ns)), refresh=True)
 
-    def _lines(self, end_ns: int) -> Iterator[RenderableType]:
+    def _lines(self, end_ns: int) -> Iterator[Text]:
         plan = self._plan
         about = printable(f"{plan.method.full_name} at {', '.join(plan.hosts)}")
         yield _line(f"{about}: warming up" if end_ns <= 0 else about)
@@ -86,8 +86,9 @@ class LiveView:
         length_ns = sum(each.length_ns for each in self._recent)
         now = rate(sum(each.statuses.total() for each in self._recent), length_ns)
         done, left = self._progress(end_ns, now)
-        yield ProgressBar(total=1.0, completed=done, width=min(self._console.width, 80))
-        yield _line(f"{_INDENT}{_clock(end_ns / 1e9)}{'' if left is None else f', {_clock(left)} left'}")
+        times = f"{_clock(end_ns / 1e9)}{'' if left is None else f', {_clock(left)} left'}"
+        filled = round(_BAR * done)
+        yield _line(f"{_INDENT}{'━' * filled}{'╌' * (_BAR - filled)}  {times}")
         yield _line(_INDENT + "   ".join(self._figures(now, length_ns)), bad=self._failed > 0)
         yield _line(_INDENT + sparkline(list(self._rates)[-(self._console.width - len(_INDENT)) :]))
 
