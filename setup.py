@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -31,56 +32,77 @@ if SANITIZE:
 
 
 NATIVE_ROOMS = {"http2", "aio", "load"}
-"""The folders of _ext that make up the transport on nghttp2."""
+"""The folders of _ext that stand on nghttp2: the transport, and the load engine, on OpenSSL as well."""
 
 LIMITS_OF_SOME = ("stream_reset_rate_limit", "max_continuations", "glitch_rate_limit")
 """Options of nghttp2 that not every build of it has, whatever its version says."""
 
 
-def nghttp2() -> tuple[list[str], list[str]] | None:
-    """Return what compiler and linker need for nghttp2; None to build without the native transport.
+def native_libraries() -> dict[str, tuple[list[str], list[str]]]:
+    """Return what compiler and linker need for each of the native rooms that is built.
 
-    TAI_GRPC_NATIVE says which: `yes` fails without nghttp2, `no` does not look for it, `auto` (or nothing)
-    takes it when it is there.
+    TAI_GRPC_NATIVE says which: `yes` fails without nghttp2 or OpenSSL, `no` does not look for them, `auto` (or
+    nothing) takes what is there. The load engine is for Linux alone.
     """
     wanted = os.environ.get("TAI_GRPC_NATIVE", "auto")
     if wanted not in ("yes", "no", "auto"):
         raise SystemExit(f"TAI_GRPC_NATIVE is {wanted!r}: it takes yes, no or auto")
     if wanted == "no":
-        return None
+        return {}
+    nghttp2 = found("libnghttp2")
+    if nghttp2 is None:
+        if wanted == "auto":
+            print("nghttp2 was not found: building without the native transport")
+            return {}
+        raise SystemExit(
+            "TAI_GRPC_NATIVE=yes, and pkg-config finds no libnghttp2: install libnghttp2-dev (Debian) or "
+            "nghttp2-devel (Fedora), with pkg-config"
+        )
+    rooms = {"http2": nghttp2, "aio": nghttp2}
+    if sys.platform != "linux":
+        return rooms
+    openssl = found("openssl >= 3.0")
+    if openssl is not None:
+        rooms["load"] = (nghttp2[0] + openssl[0], nghttp2[1] + openssl[1])
+    elif wanted == "auto":
+        print("OpenSSL 3 was not found: building without the load engine")
+    else:
+        raise SystemExit(
+            "TAI_GRPC_NATIVE=yes, and pkg-config finds no openssl of version 3: install libssl-dev (Debian) or "
+            "openssl-devel (Fedora), with pkg-config"
+        )
+    return rooms
+
+
+def found(library: str) -> tuple[list[str], list[str]] | None:
+    """Return what pkg-config says of a library; None when there is none."""
     try:
-        found = [
+        flags = [
             subprocess.run(  # noqa: S603 - the arguments are these
-                ["pkg-config", kind, "libnghttp2"],  # noqa: S607 - where it lies is the system's matter
+                ["pkg-config", kind, library],  # noqa: S607 - where it lies is the system's matter
                 check=True,
                 capture_output=True,
                 text=True,
             ).stdout.split()
             for kind in ("--cflags", "--libs")
         ]
-    except (OSError, subprocess.CalledProcessError) as error:
-        if wanted == "auto":
-            print("nghttp2 was not found: building without the native transport")
-            return None
-        raise SystemExit(
-            "TAI_GRPC_NATIVE=yes, and pkg-config finds no libnghttp2: install libnghttp2-dev (Debian) or "
-            "nghttp2-devel (Fedora), with pkg-config"
-        ) from error
-    return found[0], found[1]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return flags[0], flags[1]
 
 
 def extensions() -> list[Extension]:
     """One extension for each _ext/FOLDER/NAME.pyx, declared by src/tai_grpc/_ext/FOLDER/NAME.pxd."""
-    native = nghttp2()
+    native = native_libraries()
     made = []
     for source in sorted(Path("_ext").glob("*/*.pyx")):
         compile_args = [*OPTIMIZE, "-Wno-unreachable-code"]
         link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
         if source.parent.name in NATIVE_ROOMS:
-            if native is None:
+            if source.parent.name not in native:
                 continue
-            compile_args += native[0]
-            link_args += native[1]
+            compile_args += native[source.parent.name][0]
+            link_args += native[source.parent.name][1]
         made.append(
             Extension(
                 f"tai_grpc._ext.{source.parent.name}.{source.stem}",

@@ -170,6 +170,7 @@ cdef void stream_unlink(StreamState *stream) noexcept nogil:
     if session.current is stream:
         session.current = NULL
     session.stream_count -= 1
+    session.queued -= stream.queued
     if stream.waiting:
         waiting_remove(stream)
     elif session.settings.role == CLIENT:

@@ -322,6 +322,7 @@ cdef int write_message(StreamState *stream, const char *data, size_t size, bint 
         stream.last.next = chunk
     stream.last = chunk
     stream.queued += <int64_t>chunk.size
+    stream.session.queued += <int64_t>chunk.size
     return _wake(stream)
 
 
@@ -394,6 +395,7 @@ cdef int send_chunks(
         chunk.sent += part
         length -= part
         stream.queued -= <int64_t>part
+        session.queued -= <int64_t>part
         if chunk.sent == chunk.size:
             stream.first = chunk.next
             if stream.first is NULL:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from load.echo import Echo, echo_server
-from load.plans import Numbered, plan_of
+from load.plans import NUMBERED, plan_of
 from tai_grpc.load.coordinator import commands, coordinate
 from tai_grpc.load.errors import EngineProcessError, UnreachableError
 from tai_grpc.load.plan import LoadPlan, Schedule, Segment
@@ -40,9 +40,11 @@ async def run(
         )
 
 
-async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(echo: Echo) -> None:
+async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(
+    echo: Echo, capfd: pytest.CaptureFixture[str]
+) -> None:
     seen: list[Interval] = []
-    plan = await plan_of(echo, total=1001, concurrency=12, connections=4, requests=Numbered())
+    plan = await plan_of(echo, data=NUMBERED, total=1001, concurrency=12, connections=4)
     result = await run(plan, commands(3, ()), seen)
     assert result.plan is plan
     assert result.statuses == {"OK": 1001}
@@ -54,6 +56,7 @@ async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(
     assert parts.counts.tolist() == result.latencies.counts.tolist()
     assert sum((each.statuses for each in result.intervals), Counter()) == result.statuses
     assert merged(each.latencies for each in result.hosts).counts.tolist() == parts.counts.tolist()
+    assert capfd.readouterr() == ("", "")
 
 
 async def test_a_rate_is_divided(echo: Echo) -> None:

@@ -8,13 +8,15 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 
 import pytest
 
 from load.echo import Echo, echo_server
-from load.plans import Numbered, Same, plan_of
+from load.plans import NUMBERED, plan_of
 from tai_grpc.load.errors import UnreachableError
 from tai_grpc.load.plan import AtEnd, LoadPlan, Schedule, Segment
+from tai_grpc.load.requests import Request
 from tai_grpc.load.result import EndReason, Interval, LoadResult
 from tai_grpc.load.run import run_plan
 from tai_grpc.load.series import merged
@@ -24,6 +26,18 @@ from tai_grpc.load.series import merged
 async def echo() -> AsyncIterator[Echo]:
     async with echo_server() as server:
         yield server
+
+
+@dataclass(frozen=True)
+class Breaking:
+    """Request 20,000 cannot be rendered."""
+
+    fixed: None = None
+
+    def render(self, number: int) -> Request:
+        if number == 20_000:
+            raise ValueError(f"{number} cannot be rendered")
+        return Request((b"",))
 
 
 async def run(
@@ -44,7 +58,7 @@ async def test_every_call_that_is_counted_reached_the_server_and_none_else_did(e
 
 
 async def test_threads_share_the_calls_their_numbers_and_the_connections(echo: Echo) -> None:
-    plan = await plan_of(echo, total=1000, concurrency=20, connections=3, threads=3, requests=Numbered())
+    plan = await plan_of(echo, data=NUMBERED, total=1000, concurrency=20, connections=3, threads=3)
     result = await run(plan)
     assert result.statuses == {"OK": 1000}
     assert sorted(echo.names, key=int) == [str(number) for number in range(1000)]
@@ -67,9 +81,7 @@ async def test_hosts_take_turns_and_are_told_apart() -> None:
 
 
 async def test_failed_calls_are_counted_by_status_and_left_out_of_the_latencies(echo: Echo) -> None:
-    from load.plans import item  # noqa: PLC0415
-
-    plan = await plan_of(echo, "Fail", total=10, concurrency=3, requests=Same((item("ABORTED"),)))
+    plan = await plan_of(echo, "Fail", '{"display_name":"ABORTED"}', total=10, concurrency=3)
     result = await run(plan)
     assert result.statuses == {"ABORTED": 10}
     assert (result.failed, result.latencies.count) == (10, 0)
@@ -146,7 +158,7 @@ async def test_calls_that_are_due_and_never_sent_are_missed(echo: Echo) -> None:
 
 
 async def test_a_request_that_cannot_be_rendered_ends_the_run_with_its_error(echo: Echo) -> None:
-    plan = await plan_of(echo, total=100_000, requests=Numbered(broken=20_000))
+    plan = await plan_of(echo, total=100_000, requests=Breaking())
     with pytest.raises(ValueError, match="20000 cannot be rendered"):
         await run(plan)
 
@@ -173,8 +185,6 @@ async def test_a_host_that_speaks_no_http2_is_unreachable(echo: Echo) -> None:
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
         answering = asyncio.create_task(asyncio.to_thread(answer))
-        from dataclasses import replace  # noqa: PLC0415
-
         with pytest.raises(UnreachableError, match=f"cannot connect to {address}: "):
             await run(replace(plan, hosts=(address,)))
         silent.shutdown(socket.SHUT_RDWR)

@@ -15,9 +15,6 @@ from tai_grpc._version import __version__
 from tai_grpc.load.addresses import Address, find
 from tai_grpc.load.plan import Arrivals, AtEnd, LoadPlan, TlsPlan
 
-MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
-"""The largest response that is taken."""
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -32,7 +29,7 @@ WHOLE: Final = Part()
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What makes the load of one process. `targets` are the plan's hosts, once for each engine that has it."""
+    """What makes the load of one process. `targets`: the plan's hosts, once for each engine that has it."""
 
     source: Source
     engines: tuple[Engine, ...]
@@ -74,6 +71,7 @@ def _source(plan: LoadPlan, part: Part) -> Source:
         fixed=None if fixed is None else [(each.messages, each.metadata) for each in fixed],
         first=part.index,
         step=part.count,
+        gzip=plan.gzip,
     )
 
 
@@ -125,7 +123,6 @@ def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target],
         concurrency=shares(plan.concurrency, engines)[index],
         timeout_ns=_ns(plan.timeout),
         user_agent=f"tai-grpc-load/{__version__}",
-        gzip=plan.gzip,
         stream_interval_ns=_ns(streaming.interval),
         stream_messages=-1 if streaming.messages is None else streaming.messages,
         stream_duration_ns=-1 if streaming.duration is None else _ns(streaming.duration),
@@ -138,7 +135,7 @@ def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target],
         arrival_step=float(engines),
         closed=plan.closed,
         end_waits=plan.at_end is AtEnd.WAIT,
-        max_message_bytes=MAX_MESSAGE_BYTES,
+        max_message_bytes=plan.max_message_bytes,
     )
 
 

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Final
 
 from tai_grpc._ext.load.engine import Engine
+from tai_grpc._ext.load.source import Source
 from tai_grpc.load.engines import WHOLE, Engines, Part, open_engines
 from tai_grpc.load.errors import UnreachableError
 from tai_grpc.load.gathering import Gathering
@@ -53,15 +54,16 @@ def open_run(plan: LoadPlan, part: Part = WHOLE) -> Iterator[Run]:
     Raises: as `run_plan`.
     """
     with open_engines(plan, part) as engines, ThreadPoolExecutor(plan.threads + 1, "load") as pool:
+        ahead, over = threading.Event(), threading.Event()
         try:
             for connected in [pool.submit(_connect, each, plan.connect_timeout) for each in engines.engines]:
                 connected.result()
-            ahead = threading.Event()
-            feeding = pool.submit(_feed, plan, part, engines, ahead)
+            feeding = pool.submit(_feed, plan, part, engines.source, ahead, over)
             ahead.wait()
             yield Run(plan, engines, pool, feeding)
         finally:
-            engines.source.close()  # which ends the feeding
+            over.set()
+            engines.source.close()
 
 
 def _connect(engine: Engine, timeout: float) -> None:
@@ -71,21 +73,21 @@ def _connect(engine: Engine, timeout: float) -> None:
         raise UnreachableError(str(error)) from None
 
 
-def _feed(plan: LoadPlan, part: Part, engines: Engines, ahead: threading.Event) -> None:
-    """Render requests as long as there is room for them; `ahead` is set once there is none."""
-    source, requests = engines.source, plan.requests
+def _feed(plan: LoadPlan, part: Part, source: Source, ahead: threading.Event, over: threading.Event) -> None:
+    """Render requests whenever there is room for them, until it is `over`. `ahead`: there is none for now."""
     try:
-        if requests.fixed is not None:
+        if plan.requests.fixed is not None:
             return
         for number in count(part.index, part.count):
-            request = requests.render(number)
+            request = plan.requests.render(number)
             while not source.feed(request.messages, request.metadata):
                 ahead.set()
-                if source.closed:
+                if over.is_set():
                     return
                 source.wait_for_room(_FEED_WAIT)
     finally:
         ahead.set()
+        source.close()  # an engine that waits for a request hears that there will be none
 
 
 class Run:
@@ -134,4 +136,5 @@ class Run:
     def _end_reason(self, *, stopped: bool) -> EndReason:
         if stopped:
             return EndReason.CANCEL
-        return EndReason.NORMAL if self._engines.source.exhausted else EndReason.TIMEOUT
+        timed_out = any(engine.timed_out for engine in self._engines.engines)
+        return EndReason.TIMEOUT if timed_out else EndReason.NORMAL

@@ -170,6 +170,7 @@ cdef struct SessionState:
     int64_t withheld  # bytes of all streams' windows not given back yet
     int64_t owed  # bytes of the connection's window, likewise
     int64_t partial_bytes  # that messages under way take
+    int64_t queued  # bytes of messages that are yet to be sent, of all streams
     Buffer *output  # while `session_output` fills it
     size_t output_limit
     bint output_full

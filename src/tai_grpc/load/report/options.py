@@ -36,7 +36,6 @@ def options(plan: LoadPlan) -> dict[str, Any]:
         "timeout": _ns(plan.timeout),
         "dial-timeout": _ns(plan.connect_timeout),
         "threads": plan.threads,
-        "processes": plan.processes,
     }
     if plan.method.client_streaming or plan.method.server_streaming:
         found["stream-interval"] = _ns(plan.streaming.interval)
