@@ -1,9 +1,9 @@
 # cython: language_level=3, freethreading_compatible=True
 """The loop of an engine: connections and their replacement, timers, calls that are due, beginning and end.
 
-A turn: what the clock says is done first, then calls are made where they may be, then what is to be sent goes
-out, then the loop sleeps until a socket, the timer, a fed source or `stop` wakes it. The timer is a descriptor
-with an absolute time, so it is as exact as the kernel's clock and no timer slack is added.
+A turn: what the clock says is done first, then calls are made where they may be, then what is to be sent
+goes out, then the loop sleeps until a socket, the timer, a fed source or `stop` wakes it. The timer is a
+descriptor with an absolute time, so it is as exact as the kernel's clock and no timer slack is added.
 """
 
 from libc.errno cimport EINTR, errno
@@ -18,14 +18,15 @@ from tai_grpc._ext.http2.session cimport (
 )
 from tai_grpc._ext.load.calls cimport (
     call_abandon, call_duration_over, call_make, call_refuse, call_resend, call_send, call_too_late,
-    call_unavailable, link_events, link_takes_calls, place_touch, queue_remove,
+    call_unavailable, link_events, link_takes_calls, place_touch, queue_prepend,
+    queue_remove,
 )
 from tai_grpc._ext.load.linux cimport (
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, TFD_TIMER_ABSTIME,
     epoll_event, epoll_wait, eventfd_read, itimerspec, timerfd_settime, timespec_of,
 )
 from tai_grpc._ext.load.link cimport (
-    link_bury, link_decrypt, link_flush, link_free, link_lose, link_open, link_read, link_touch, link_writable,
+    link_bury, link_decrypt, link_flush, link_free, link_lose, link_open, link_read, link_writable,
 )
 from tai_grpc._ext.load.schedule cimport schedule_advance, schedule_skip
 from tai_grpc._ext.load.source cimport STARVED, TAKEN, USED_UP, source_forget, source_miss
@@ -197,14 +198,13 @@ cdef void _fill(EngineState *engine, Place *place) noexcept nogil:
     cdef int taken
     while place.idle.first is not NULL and link_takes_calls(place.link) and not engine.used_up:
         call = place.idle.first.call
-        taken = call_make(engine, call, place.link, 0, &call.starved)
-        if taken == STARVED:
-            engine.starved = True
-            return
-        if taken == USED_UP:
-            engine.used_up = True
-            return
         queue_remove(&place.idle, &call.waiting)
+        taken = call_make(engine, call, place.link, 0, &call.starved)
+        if taken != TAKEN:
+            queue_prepend(&place.idle, &call.waiting)
+            engine.starved = taken == STARVED
+            engine.used_up = taken == USED_UP
+            return
 
 
 cdef void _make_due(EngineState *engine, int64_t now) noexcept nogil:
@@ -232,14 +232,13 @@ cdef void _make_due(EngineState *engine, int64_t now) noexcept nogil:
             taken = call_refuse(engine, place, due_ns, &engine.arrival_starved)
         else:
             call = engine.free.first.call
+            queue_remove(&engine.free, &call.waiting)
             taken = call_make(engine, call, place.link, due_ns, &engine.arrival_starved)
-            if taken == TAKEN:
-                queue_remove(&engine.free, &call.waiting)
-        if taken == STARVED:
-            engine.starved = engine.held = True
-            return
-        if taken == USED_UP:
-            engine.used_up = True
+            if taken != TAKEN:
+                queue_prepend(&engine.free, &call.waiting)
+        if taken != TAKEN:
+            engine.starved = engine.held = taken == STARVED
+            engine.used_up = taken == USED_UP
             return
         schedule_advance(&engine.schedule)
 
@@ -251,8 +250,7 @@ cdef Place *_pick(EngineState *engine) noexcept nogil:
     cdef Place *place
     cdef Place *down = NULL
     cdef bint soon = False
-    cdef size_t i
-    for i in range(engine.place_count):
+    for _ in range(engine.place_count):
         place = &engine.places[engine.turn]
         engine.turn = engine.turn + 1 if engine.turn + 1 < engine.place_count else 0
         if link_takes_calls(place.link):
@@ -331,11 +329,17 @@ cdef void _flush(EngineState *engine, int64_t now) noexcept nogil:
             _check(engine, link, now)
             continue
         if link.dirty:
-            link_flush(engine, link)
-            link_events(engine, link, now)
-        _check(engine, link, now)
-        if link_takes_calls(link):
-            _has_room(engine, link.place)
+            _put_out(engine, link, now)
+        else:
+            _check(engine, link, now)
+
+
+cdef void _put_out(EngineState *engine, Link *link, int64_t now) noexcept nogil:
+    link_flush(engine, link)
+    link_events(engine, link, now)
+    _check(engine, link, now)
+    if link_takes_calls(link):
+        _has_room(engine, link.place)
 
 
 cdef void _has_room(EngineState *engine, Place *place) noexcept nogil:
@@ -386,7 +390,10 @@ cdef void _on_link(EngineState *engine, Link *link, uint32_t events) noexcept no
         now = monotonic_ns()
     _check(engine, link, now)
     if link.phase != LOST:
-        link_touch(engine, link)
+        # At once: the server need not wait until the other connections were read.
+        if engine.pace == CLOSED_LOOP and engine.begun and not engine.ending:
+            _fill(engine, link.place)
+        _put_out(engine, link, now)
 
 
 cdef int64_t _next_ns(EngineState *engine) noexcept nogil:
