@@ -153,9 +153,7 @@ def test_without_openssl_there_is_no_load_engine(
     rooms = built(monkeypatch, {**without_openssl, "TAI_GRPC_NATIVE": "auto"})
     assert rooms == {"primitives", "http2", "aio"}
     assert "OpenSSL 3 was not found: building without the load engine" in capsys.readouterr().out
-    with pytest.raises(
-        SystemExit, match="TAI_GRPC_NATIVE=yes, and pkg-config finds no openssl from 3.0: install"
-    ):
+    with pytest.raises(SystemExit, match=r"pkg-config finds no openssl from 3\.0: install libssl-dev"):
         built(monkeypatch, {**without_openssl, "TAI_GRPC_NATIVE": "yes"})
 
 
