@@ -126,7 +126,6 @@ cdef int call_make(
     starved[0] = taken != TAKEN
     if taken != TAKEN:
         return taken
-    call.active = True
     call.measured = measured
     call.due_ns = due_ns
     call.started_ns = now
@@ -346,7 +345,6 @@ cdef void _finish(EngineState *engine, Call *call) noexcept nogil:
     queue_remove(&engine.resends, &call.waiting)
     request_release(call.request)
     call.request = NULL
-    call.active = False
     store(&engine.in_flight, engine.in_flight - 1)
     if engine.pace == CLOSED_LOOP:
         queue_prepend(&call.place.idle, &call.waiting)

@@ -337,6 +337,36 @@ async def test_a_servers_max_age_costs_no_call(native: Rig) -> None:
     assert set(run.statuses) == {OK}
 
 
+@pytest.mark.parametrize("segments", [None, ((None, 2000.0, 2000.0),)], ids=["closed loop", "open loop"])
+async def test_a_connection_without_stream_ids_left_is_replaced(
+    native: Rig, streams_left: Any, segments: Any
+) -> None:
+    address = await native.serve(unary=echo)
+    run = await native.engine(address, source(200), concurrency=8, connections=2, segments=segments).connect()
+    streams_left.leave(run.engine, 20)
+    await run.run()
+    assert run.statuses == {OK: 200}
+    assert run.engine.reconnects == 2
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_an_engine_leaves_no_descriptor_behind(native: Rig, free_port: int) -> None:
+    address = await native.serve(unary=echo)
+    before = descriptors()
+    run = await native.run(address, source(100), connections=10)
+    refused = native.engine(f"127.0.0.1:{free_port}", source(1), connections=3)
+    with pytest.raises(ConnectionError):
+        await refused.connect()
+    assert descriptors() > before
+    run.engine.close()
+    refused.engine.close()
+    # The server's ends of them close a little later.
+    await until(lambda: descriptors() == before)
+
+
 async def test_calls_wait_their_turn_where_the_server_allows_one_at_a_time(native: Rig) -> None:
     open_streams = most = 0
 
