@@ -28,6 +28,7 @@ demo: build ## start servers, drive every part of them, kill one, and show what 
 	@$(BIN)/tai-grpc demo
 
 test: build ## every test
+	@scripts/test-packages
 	@$(BIN)/python -m pytest
 
 # All at once, or else one by one: a package that cannot be installed is reported as such by the benchmark.

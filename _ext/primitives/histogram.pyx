@@ -46,6 +46,9 @@ cdef class LatencyHistogram:
         self.shape[0] = wanted.counts_len
         self.strides[0] = sizeof(int64_t)
 
+    def __reduce__(self):
+        return LatencyHistogram.decode, (self.encode(),)
+
     def __repr__(self):
         return f"<LatencyHistogram of {self.count} from {self.min} to {self.max}>"
 

@@ -13,6 +13,9 @@ from grpc import ChannelConnectivity, StatusCode
 
 from aio.peer import Peer, scripted
 from tai_grpc import ConfigError, aio
+from tai_grpc.aio._channel_options import channel_options
+from tai_grpc.aio._connection import settings_of
+from tai_grpc.aio._subchannel import Keepalive, Subchannel
 from tai_grpc.aio._target import DEFAULT_PORT, Address, parse
 
 METHOD = "/test.Connecting/Who"
@@ -123,6 +126,35 @@ async def test_a_resolver_that_gives_several_addresses_has_them_all_tried(server
     port = await servers.start("a")
     async with aio.insecure_channel(f"dns:///localhost:{port}") as channel:
         assert await channel.unary_unary(METHOD)(b"") == b"a"
+
+
+async def test_connecting_that_fails_unexpectedly_is_reported_and_tried_again(servers: Servers) -> None:
+    port = await servers.start("a")
+    loop = asyncio.get_running_loop()
+    reported: list[str] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context["message"]))
+    states: list[tuple[ChannelConnectivity, str]] = []
+    ready = asyncio.Event()
+
+    def changed(subchannel: Subchannel) -> None:
+        states.append((subchannel.state, subchannel.failure))
+        if subchannel.state is ChannelConnectivity.READY:
+            ready.set()
+
+    async def addresses() -> list[Address]:
+        if not reported:
+            raise RuntimeError("a defect")
+        return [Address("127.0.0.1", port)]
+
+    settings = settings_of(parse(f"localhost:{port}"), channel_options(IMPATIENT), None)
+    subchannel = Subchannel(
+        loop, addresses, settings=settings, keepalive=Keepalive(None), changed=changed, name="this"
+    )
+    subchannel.connect()
+    await ready.wait()
+    assert reported == ["connecting to this failed unexpectedly"]
+    assert (ChannelConnectivity.TRANSIENT_FAILURE, "RuntimeError: a defect") in states
+    await subchannel.close()
 
 
 # --- Options --------------------------------------------------------------------------------------------

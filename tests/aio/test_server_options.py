@@ -79,3 +79,19 @@ def test_compression_is_one_of_grpcs() -> None:
     assert server_options((), grpc.Compression.Deflate).compression is grpc.Compression.Deflate
     with pytest.raises(ConfigError, match=r"compression=7: expected a grpc.Compression: 0 \(NoCompression\)"):
         aio.server(compression=7)  # type: ignore[arg-type]
+
+
+async def test_a_server_that_cannot_listen_says_so_each_time_and_lets_its_ports_go() -> None:
+    server = aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.add_insecure_port("127.0.0.1:0")
+    (_, _), (second, _) = server._ports
+    for bound in second.sockets:
+        bound.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await server.start()
+    with pytest.raises(aio.UsageError, match="already stopped"):
+        await server.start()
+    again = aio.server()
+    assert again.add_insecure_port(f"127.0.0.1:{port}") == port
+    await again.stop(None)

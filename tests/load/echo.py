@@ -46,6 +46,8 @@ class Echo:
     def __init__(self) -> None:
         self.address = ""
         self.calls: Counter[str] = Counter()
+        self.names: list[str] = []
+        """The display_name of every item that Unary was sent."""
         self.metadata: dict[str, str | bytes] = {}
         self.peers: set[str] = set()
         self.waiting = 0
@@ -61,8 +63,9 @@ class Echo:
         self.metadata = dict(context.invocation_metadata() or ())
         self.peers.add(context.peer())
 
-    async def unary(self, request: Message, context: Any) -> Message:
+    async def unary(self, request: Any, context: Any) -> Any:
         self._note("Unary", context)
+        self.names.append(request.display_name)
         return request
 
     async def collect(self, requests: AsyncIterator[Message], context: Any) -> Message:

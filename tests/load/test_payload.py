@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 
 from tai_grpc.load.errors import RequestError
+from tai_grpc.load.metadata import parse_metadata
 from tai_grpc.load.methods import built_in_method
-from tai_grpc.load.payload import format_message, parse_messages, parse_metadata, parse_string_map
+from tai_grpc.load.payload import format_message, parse_messages, parse_string_map
 
 PROPOSE = built_in_method("tai.v1.Governor", "ProposePolicy")
 

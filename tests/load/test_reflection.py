@@ -94,8 +94,8 @@ async def test_a_server_may_leave_out_what_comes_with_protobuf() -> None:
 @pytest.mark.parametrize(
     ("found", "by_name", "said"),
     [
-        ([_file("a.proto", "gone.proto")], {}, r"leaves out gone\.proto"),
-        ([_file("a.proto", "google/protobuf/gone.proto")], {}, r"leaves out google/protobuf/gone\.proto"),
+        ([_file("a.proto", "gone.proto")], {}, r"leave out gone\.proto"),
+        ([_file("a.proto", "google/protobuf/gone.proto")], {}, r"leave out google/protobuf/gone\.proto"),
         ([b"\xff\xff"], {}, "a file descriptor that cannot be read"),
         ([_file("a.proto", "b.proto"), _file("b.proto", "a.proto")], {}, "do not fit together"),
         ([_file("a.proto", "a.proto")], {}, "do not fit together"),

@@ -6,6 +6,7 @@ import errno
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -31,6 +32,7 @@ class Opening:
         self._timeout = timeout
         self._deadline = deadline
         self._interrupted, self._interrupt = socket.socketpair()
+        self._interrupting = threading.Lock()  # it is not closed while it is written to
         self._given_up = False
         self._connection: BlockingConnection | None = None
         self._waiting: list[Address] = []
@@ -62,8 +64,9 @@ class Opening:
 
     def give_up(self) -> None:
         self._given_up = True
-        if self._interrupt.fileno() >= 0:
-            self._interrupt.send(b"\0")
+        with self._interrupting:
+            if self._interrupt.fileno() >= 0:
+                self._interrupt.send(b"\0")
         if self._connection is not None:
             self._connection.abort("it was given up before it was ready")
 
@@ -71,8 +74,9 @@ class Opening:
         for sock, _, _ in self._pending.values():
             sock.close()
         self._pending.clear()
-        self._interrupted.close()
-        self._interrupt.close()
+        with self._interrupting:
+            self._interrupted.close()
+            self._interrupt.close()
 
     def _failed(self, address: Address, reason: str) -> None:
         self._failure = f"UNKNOWN: {address}: {reason}"

@@ -107,10 +107,11 @@ class Server(grpc.aio.Server):
         return bound.port
 
     async def start(self) -> None:
-        """Listen and serve. Calling it again does nothing.
+        """Listen and serve. Calling it again does nothing. One that cannot listen is stopped.
 
         Raises:
             UsageError: the server was stopped.
+            OSError: it cannot listen.
         """
         if self._stopped:
             raise grpc.aio.UsageError("Server is already stopped.")
@@ -118,18 +119,31 @@ class Server(grpc.aio.Server):
             return
         loop = asyncio.get_running_loop()
         self._service = make_service(loop, self._registry, self._options, self._max_calls)
-        factory = functools.partial(ServerConnection, self._service)
-        for bound, credentials in self._ports:
-            for one in bound.sockets:
-                settings: dict[str, Any] = {}
-                if credentials is not None:
-                    settings["ssl"] = credentials.context
-                    settings["ssl_handshake_timeout"] = self._options.handshake_timeout
-                    settings["ssl_shutdown_timeout"] = SHUTDOWN_TIMEOUT
-                    _report_to(loop, credentials.context)
-                listen = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-                self._listening.append(await listen(factory, sock=one, backlog=ACCEPTS, **settings))
-                one.listen(BACKLOG)
+        try:
+            for bound, credentials in self._ports:
+                for one in bound.sockets:
+                    await self._listen(loop, self._service, one, credentials)
+        except BaseException:
+            await self.stop(None)  # its sockets are closed: it cannot be started any more
+            raise
+
+    async def _listen(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        service: Service,
+        bound: socket.socket,
+        credentials: ServerCredentials | None,
+    ) -> None:
+        settings: dict[str, Any] = {}
+        if credentials is not None:
+            settings["ssl"] = credentials.context
+            settings["ssl_handshake_timeout"] = self._options.handshake_timeout
+            settings["ssl_shutdown_timeout"] = SHUTDOWN_TIMEOUT
+            _report_to(loop, credentials.context)
+        listen = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+        factory = functools.partial(ServerConnection, service)
+        self._listening.append(await listen(factory, sock=bound, backlog=ACCEPTS, **settings))
+        bound.listen(BACKLOG)
 
     async def stop(self, grace: float | None) -> None:
         """Take no new connections and calls, and wait until all calls have ended.

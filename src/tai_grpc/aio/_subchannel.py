@@ -143,8 +143,13 @@ class Subchannel:
                     timeout=max(options.connect_timeout, self._backoff),
                 )
             except ConnectError as error:
-                self._backoff = min(self._backoff * _MULTIPLIER, options.max_backoff)
                 self._fail(str(error))
+                continue
+            except Exception as error:
+                self._loop.call_exception_handler(
+                    {"message": f"connecting to {self._name} failed unexpectedly", "exception": error}
+                )
+                self._fail(f"{type(error).__name__}: {error}")
                 continue
             self._take(connection)
             return
@@ -156,6 +161,7 @@ class Subchannel:
             raise ConnectError(f"errors resolving {self._name}: {error}") from error
 
     def _fail(self, failure: str) -> None:
+        self._backoff = min(self._backoff * _MULTIPLIER, self._settings.options.max_backoff)
         self.failure = failure
         self.state = ChannelConnectivity.TRANSIENT_FAILURE
         self._changed(self)

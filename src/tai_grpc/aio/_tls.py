@@ -34,7 +34,7 @@ def load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
     """
     try:
         context.load_verify_locations(cadata=pem.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
+    except (ssl.SSLError, ValueError) as error:
         raise ConfigError("root_certificates", "what was given", f"certificates as PEM ({error})") from None
 
 

@@ -15,10 +15,12 @@ from tai_grpc.cli.help import epilog
 from tai_grpc.cli.interrupt import end_at_ctrl_c
 from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.config import Transport
-from tai_grpc.load.channels import BlockingChannel, open_blocking_channel
+from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.errors import RequestError
+from tai_grpc.load.exchange import BlockingChannel
+from tai_grpc.load.metadata import parse_metadata
 from tai_grpc.load.methods import Method, find_method
-from tai_grpc.load.payload import format_message, parse_messages, parse_metadata
+from tai_grpc.load.payload import format_message, parse_messages
 from tai_grpc.status import Metadata
 
 DEFAULT_TIMEOUT: Final = 20.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 EXIT_CODES: Final = (
@@ -12,8 +13,8 @@ EXIT_CODES: Final = (
 )
 
 
-def epilog(*examples: str) -> str:
+def epilog(*examples: str, codes: Sequence[tuple[str, str]] = EXIT_CODES) -> str:
     """Return the examples and the exit codes, in a form that click does not wrap."""
-    codes = [f"  {code:<5}{meaning}" for code, meaning in EXIT_CODES]
+    listed = [f"  {code:<5}{meaning}" for code, meaning in codes]
     lines = [f"  {line}" for example in examples for line in example.splitlines()]
-    return "\n".join(["\b", "Examples:", *lines, "", "\b", "Exit codes:", *codes])
+    return "\n".join(["\b", "Examples:", *lines, "", "\b", "Exit codes:", *listed])

@@ -8,6 +8,7 @@ from typing import Final
 import grpc
 
 from tai_grpc.cli.failure import Failure
+from tai_grpc.load.reflection import details_of, status_of
 
 _NOT_RESOLVED: Final = re.compile(r"errors resolving|DNS resolution failed")
 _NOT_CONNECTED: Final = re.compile(r"failed to connect to all addresses|" + _NOT_RESOLVED.pattern)
@@ -15,14 +16,13 @@ _NOT_CONNECTED: Final = re.compile(r"failed to connect to all addresses|" + _NOT
 
 def rpc_failure(error: grpc.RpcError, address: str, method: str) -> Failure:
     """Return the sentence for a failed call."""
-    if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
-        raise TypeError("an error of a call is expected") from error
-    details = error.details() or "no details given"
-    if error.code() is grpc.StatusCode.UNAVAILABLE and _NOT_CONNECTED.search(details):
+    details = details_of(error)
+    code = status_of(error)
+    if code is grpc.StatusCode.UNAVAILABLE and _NOT_CONNECTED.search(details):
         return Failure(
             f"cannot reach {address}: {_why(details)}; is the server running, and is this its address?"
         )
-    return Failure(f"{method} at {address}: {error.code().name}: {details}")
+    return Failure(f"{method} at {address}: {code.name}: {details}")
 
 
 def _why(details: str) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import grpc
 
 from tai_grpc._version import __version__
 from tai_grpc.config import Transport
-from tai_grpc.status import Metadata
+from tai_grpc.errors import ConfigError
+from tai_grpc.load.exchange import BlockingChannel
+from tai_grpc.load.plan import TlsPlan
 from tai_grpc.transport import chosen
-from tai_grpc.transport.loop import make_runner
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 """The largest response that is taken."""
+
+Options = list[tuple[str, Any]]
 
 _OPTIONS: Final = (
     # Otherwise all of grpcio's channels to one address share one connection.
@@ -26,98 +29,75 @@ _OPTIONS: Final = (
     ("grpc.primary_user_agent", f"tai-grpc/{__version__}"),
 )
 
-Exchange = Callable[..., Iterator[Any]]
-"""Of an iterator of requests, `timeout` and `metadata` makes an iterator of responses, which may raise
-`grpc.RpcError`. On the wire the four kinds of call are one: some requests, some responses, a status.
-"""
-
-
-class BlockingChannel(Protocol):
-    """What is asked of a channel whose calls block."""
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes],
-        response_deserializer: Callable[[bytes], Any],
-    ) -> Exchange: ...
-
-
-def open_channel(address: str, transport: Transport | None = None) -> grpc.aio.Channel:
-    """Return a channel to HOST:PORT with a connection of its own.
-
-    Raises:
-        ConfigError: this build is without the transport.
-    """
-    if chosen(transport) == "grpcio":
-        return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    from tai_grpc.aio import insecure_channel  # noqa: PLC0415 - not every build has it
-
-    return insecure_channel(address, _OPTIONS)
-
 
 @contextmanager
-def open_blocking_channel(address: str, transport: Transport | None = None) -> Iterator[BlockingChannel]:
-    """Open the same for calls that block.
+def open_blocking_channel(
+    address: str,
+    transport: Transport | None = None,
+    *,
+    tls: TlsPlan | None = None,
+    authority: str | None = None,
+) -> Iterator[BlockingChannel]:
+    """Open a channel to HOST:PORT or unix:PATH, with a connection of its own once it is used.
 
     With grpcio it is none of grpc.aio's, which may lose the status of a server that ends a call before it has
     read all requests (https://github.com/grpc/grpc/issues/36066).
 
     Raises:
-        ConfigError: this build is without the transport.
+        ConfigError: this build is without the transport, or the TLS texts cannot be used.
     """
+    options: Options = list(_OPTIONS)
+    if tls is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name or host_name(address)))
+    # After the name for TLS, which is the authority too where none is given.
+    options.append(("grpc.default_authority", authority or default_authority(address)))
     if chosen(transport) == "grpcio":
-        with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+        with _grpcio(address, options, tls) as channel:
             yield channel
-        return
-    with make_runner() as runner:
-        native = _NativeChannel(runner, address)
+    else:
+        with _native(address, options, tls) as channel:
+            yield channel
+
+
+def host_name(address: str) -> str:
+    """Return the host in an address: what its certificate is checked for."""
+    return "localhost" if address.startswith("unix:") else address.rpartition(":")[0].strip("[]")
+
+
+def default_authority(address: str) -> str:
+    """Return the `:authority` of calls to an address."""
+    return "localhost" if address.startswith("unix:") else address
+
+
+@contextmanager
+def _native(address: str, options: Options, tls: TlsPlan | None) -> Iterator[BlockingChannel]:
+    # Not every build has it.
+    from tai_grpc.aio._blocking import BlockingChannel as NativeChannel  # noqa: PLC0415
+    from tai_grpc.aio._credentials import ChannelSecurity, client_context  # noqa: PLC0415
+
+    security = None
+    if tls is not None:
         try:
-            yield native
-        finally:
-            native.close()
+            context = client_context(tls.ca, tls.key, tls.certificate, "TLSv1.2")
+        except ConfigError as error:
+            field = "cacert" if error.field == "root_certificates" else "cert, key"
+            raise ConfigError(field, error.value, error.accepted) from None
+        if not tls.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        security = ChannelSecurity(context)
+    with NativeChannel(address, options, security) as channel:
+        yield channel
 
 
-class _NativeChannel:
-    """A native channel. Its event loop runs while somebody waits for a response, and only then."""
-
-    def __init__(self, runner: asyncio.Runner, address: str) -> None:
-        self._runner = runner
-        self._channel = runner.run(self._open(address))
-
-    @staticmethod
-    async def _open(address: str) -> grpc.aio.Channel:
-        return open_channel(address, "native")
-
-    def close(self) -> None:
-        self._runner.run(self._channel.close())
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Callable[[Any], bytes],
-        response_deserializer: Callable[[bytes], Any],
-    ) -> Exchange:
-        multi: grpc.aio.StreamStreamMultiCallable[Any, Any] = self._channel.stream_stream(
-            method, request_serializer, response_deserializer
-        )
-
-        async def start(
-            requests: Iterator[Any], timeout: float | None, metadata: Metadata
-        ) -> grpc.aio.StreamStreamCall[Any, Any]:
-            return multi(requests, timeout=timeout, metadata=metadata)
-
-        async def read(call: grpc.aio.StreamStreamCall[Any, Any]) -> Any:
-            return await call.read()
-
-        def exchange(
-            requests: Iterator[Any], timeout: float | None = None, metadata: Metadata = ()
-        ) -> Iterator[Any]:
-            call = self._runner.run(start(requests, timeout, metadata))
-            try:
-                while (response := self._runner.run(read(call))) is not grpc.aio.EOF:
-                    yield response
-            finally:
-                call.cancel()
-
-        return exchange
+@contextmanager
+def _grpcio(address: str, options: Options, tls: TlsPlan | None) -> Iterator[BlockingChannel]:
+    if tls is None:
+        channel = grpc.insecure_channel(address, options=options)
+    elif not tls.verify:
+        raise ConfigError("skipTLS", True, "the native transport, which can leave the certificate unchecked")
+    else:
+        credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
+        channel = grpc.secure_channel(address, credentials, options=options)
+    with channel:
+        yield channel

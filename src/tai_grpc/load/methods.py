@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +13,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
-from tai_grpc.load.channels import BlockingChannel
+from tai_grpc.load.descriptors import Declared, build_pool, parsed, with_imports
 from tai_grpc.load.errors import RequestError
+from tai_grpc.load.exchange import BlockingChannel
 from tai_grpc.load.reflection import Reflection, is_unimplemented
 from tai_grpc.status import Metadata
 from tai_grpc.tai.v1 import coordinator_pb2, governor_pb2, scheduler_pb2
@@ -38,6 +39,11 @@ class Method:
     client_streaming: bool
     server_streaming: bool
     pool: DescriptorPool
+
+    def __reduce__(self) -> tuple[Callable[..., Method], tuple[str, str, tuple[bytes, ...]]]:
+        """Go to another process as the files that declare it."""
+        service: ServiceDescriptor = self.pool.FindServiceByName(self.service)
+        return _from_files, (self.service, self.name, with_imports(service.file))
 
     @property
     def full_name(self) -> str:
@@ -104,6 +110,22 @@ def find_method(channel: BlockingChannel, name: str, *, timeout: float, metadata
     return _method(service, method_name, pool)
 
 
+def method_of(declared: Declared, name: str, where: str) -> Method:
+    """Return the method called `name` of the services that `where` declares.
+
+    Raises:
+        RequestError: there is no such service or method; names those that there are.
+    """
+    service_name, method_name = split_method(name)
+    try:
+        service = declared.pool.FindServiceByName(service_name)
+    except KeyError:
+        raise RequestError(
+            f"{where} has no service {service_name!r}; it has: {_listed(declared.services)}"
+        ) from None
+    return _method(service, method_name, declared.pool)
+
+
 def built_in_method(service_name: str, method_name: str) -> Method:
     """Return a method of `BUILT_IN`.
 
@@ -132,6 +154,11 @@ def _method(service: ServiceDescriptor, name: str, pool: DescriptorPool) -> Meth
         server_streaming=found.server_streaming,
         pool=pool,
     )
+
+
+def _from_files(service: str, method: str, files: tuple[bytes, ...]) -> Method:
+    pool = build_pool(parsed(files), service)
+    return _method(pool.FindServiceByName(service), method, pool)
 
 
 def _listed(names: Iterable[str]) -> str:

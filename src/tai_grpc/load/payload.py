@@ -1,12 +1,9 @@
-"""Protobuf messages from JSON and back, and call metadata from text."""
+"""Protobuf messages from JSON and back."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
-from collections.abc import Iterable
 from typing import Any, Final
 
 from google.protobuf import json_format
@@ -17,8 +14,6 @@ from tai_grpc.load.methods import Method
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NO_FIELD: Final = re.compile(r'Message type "([^"]+)" has no field named "([^"]*)"')
-_KEY: Final = re.compile(r"[0-9a-z_.-]+")
-_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 # Their JSON may be an array, which then is one message and not several.
 _ARRAY_TYPES: Final = frozenset({"google.protobuf.ListValue", "google.protobuf.Value"})
 
@@ -31,10 +26,37 @@ def parse_messages(method: Method, text: str) -> list[Message]:
     Raises:
         RequestError: `text` is not JSON, or does not fit the method's request type; says where.
     """
-    values = _json_values(text)
+    return [to_message(method, value) for value in json_requests(method, text)]
+
+
+def json_requests(method: Method, text: str) -> list[Any]:
+    """Return the requests in `text` as JSON values, not looked into: see `parse_messages`.
+
+    Raises:
+        RequestError: `text` is not JSON.
+    """
+    values = json_values(text)
     if len(values) == 1 and isinstance(values[0], list) and _type_name(method) not in _ARRAY_TYPES:
-        values = values[0]
-    return [_message(method, value) for value in values]
+        return values[0]
+    return values
+
+
+def to_message(method: Method, value: Any) -> Message:
+    """Return the request that a JSON value stands for.
+
+    Raises:
+        RequestError: it does not fit the method's request type.
+    """
+    name = _type_name(method)
+    if not isinstance(value, dict) and not name.startswith("google.protobuf."):
+        raise RequestError(f"{name} is given as a JSON object, not as {json.dumps(value)}")
+    message = method.request_type()
+    try:
+        json_format.ParseDict(value, message, descriptor_pool=method.pool)
+    # Besides ParseError, json_format lets through what a value of the wrong JSON type happens to raise.
+    except (json_format.ParseError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RequestError(_explained(method, str(error))) from None
+    return message
 
 
 def format_message(
@@ -58,35 +80,13 @@ def format_message(
         raise RequestError(f"the response cannot be shown as JSON: {one_line(str(error))}") from None
 
 
-def parse_metadata(entries: Iterable[str]) -> tuple[tuple[str, str | bytes], ...]:
-    """Return call metadata from entries that are each "key:value" or a JSON object of strings.
-
-    The value of a key that ends in "-bin" is base64.
-
-    Raises:
-        RequestError: an entry is neither, or is not allowed on the wire.
-    """
-    pairs: list[tuple[str, str | bytes]] = []
-    for entry in entries:
-        if entry.lstrip().startswith("{"):
-            pairs.extend(
-                _metadata_pair(key, value) for key, value in parse_string_map(entry, "metadata").items()
-            )
-        else:
-            key, colon, value = entry.partition(":")
-            if not colon:
-                raise RequestError(f"metadata {entry!r}: write it like key:value")
-            pairs.append(_metadata_pair(key.strip(), value.strip()))
-    return tuple(pairs)
-
-
 def parse_string_map(text: str, what: str) -> dict[str, str]:
     """Return a JSON object whose values are all strings; `what` names it in errors.
 
     Raises:
         RequestError: `text` is something else.
     """
-    values = _json_values(text)
+    values = json_values(text, what)
     if len(values) == 1 and isinstance(values[0], dict):
         fields = values[0]
         if all(isinstance(value, str) for value in fields.values()):
@@ -99,7 +99,12 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _json_values(text: str) -> list[Any]:
+def json_values(text: str, what: str = "the data") -> list[Any]:
+    """Return the JSON values that `text` holds one after the other; `what` names it in errors.
+
+    Raises:
+        RequestError: `text` is not JSON.
+    """
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
     values = []
     position = _skip_space(text, 0)
@@ -108,10 +113,10 @@ def _json_values(text: str) -> list[Any]:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise RequestError(
-                f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+                f"{what} is not JSON: {error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
             ) from None
         except RecursionError:
-            raise RequestError("not JSON that can be sent: nested too deep") from None
+            raise RequestError(f"{what} is not JSON that can be sent: nested too deep") from None
         values.append(value)
         position = _skip_space(text, position)
     return values
@@ -134,19 +139,6 @@ def _type_name(method: Method) -> str:
     return method.request_type.DESCRIPTOR.full_name
 
 
-def _message(method: Method, value: Any) -> Message:
-    name = _type_name(method)
-    if not isinstance(value, dict) and not name.startswith("google.protobuf."):
-        raise RequestError(f"{name} is given as a JSON object, not as {json.dumps(value)}")
-    message = method.request_type()
-    try:
-        json_format.ParseDict(value, message, descriptor_pool=method.pool)
-    # Besides ParseError, json_format lets through what a value of the wrong JSON type happens to raise.
-    except (json_format.ParseError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise RequestError(_explained(method, str(error))) from None
-    return message
-
-
 def _explained(method: Method, error: str) -> str:
     if (match := _NO_FIELD.search(error)) is None:
         return f"{_type_name(method)}: {one_line(error).rstrip('.')}"
@@ -154,21 +146,3 @@ def _explained(method: Method, error: str) -> str:
     return (
         f"{match[1]} has no field {match[2]!r}; it has: {', '.join(field.name for field in fields) or 'none'}"
     )
-
-
-def _metadata_pair(key: str, value: str) -> tuple[str, str | bytes]:
-    key = key.lower()
-    if not _KEY.fullmatch(key):
-        raise RequestError(f"metadata key {key!r}: letters, digits, '_', '-' and '.' only")
-    if key.startswith("grpc-"):
-        raise RequestError(f"metadata key {key!r}: keys that begin with grpc- are reserved")
-    if key.endswith("-bin"):
-        try:
-            return key, base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
-        except (binascii.Error, ValueError):
-            raise RequestError(f"metadata {key!r}: the value of a -bin key is base64") from None
-    if not _VALUE.fullmatch(value):
-        raise RequestError(
-            f"metadata {key!r}: the value is printable ASCII; binary data goes under a -bin key"
-        )
-    return key, value

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import partial
 from types import MappingProxyType
+from typing import Final
 
 from tai_grpc.config import MAX_SECONDS, check_address, check_float, check_int
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.methods import Method
 from tai_grpc.load.requests import RequestSource
 
-MAX_CONCURRENCY = 100_000
-MAX_CONNECTIONS = 10_000
-MAX_RATE = 10_000_000.0
+MAX_CONCURRENCY: Final = 100_000
+MAX_CONNECTIONS: Final = 10_000
+MAX_RATE: Final = 10_000_000.0
+MAX_SEGMENTS: Final = 10_000
+MAX_TIMEOUT: Final = 3600.0
 
 
 class Arrivals(Enum):
@@ -54,8 +58,8 @@ class Schedule:
     arrivals: Arrivals = Arrivals.UNIFORM
 
     def __post_init__(self) -> None:
-        if not self.segments:
-            raise ConfigError("segments", self.segments, "at least one")
+        if not 1 <= len(self.segments) <= MAX_SEGMENTS:
+            raise ConfigError("load-schedule", f"{len(self.segments)} parts", f"from 1 to {MAX_SEGMENTS}")
         for segment in self.segments:
             check_float("rate", segment.start, 0.0, MAX_RATE)
             check_float("rate", segment.end, 0.0, MAX_RATE)
@@ -65,7 +69,7 @@ class Schedule:
         if last.duration is None and (last.start != last.end or last.start == 0):
             raise ConfigError("rate", last, "one rate above 0 that the schedule ends with")
         if any(segment.duration is None for segment in self.segments[:-1]):
-            raise ConfigError("segments", self.segments, "a duration for all but the last")
+            raise ConfigError("load-schedule", self.segments, "a duration for all parts but the last")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,7 @@ class Streaming:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        check_float("stream-interval", self.interval, 0.0, 3600.0)
+        check_float("stream-interval", self.interval, 0.0, MAX_TIMEOUT)
         if self.messages is not None:
             check_int("stream-call-count", self.messages, 1, 1_000_000_000)
         if self.duration is not None:
@@ -113,7 +117,7 @@ class LoadPlan:
     The first `warmup` seconds are not measured. Then the run ends after `total` calls, after `duration`
     seconds, or what comes first; at least one of the two is given. Each call may take `timeout` seconds.
     `connections`, spread over the hosts in turn, are made, each within `connect_timeout` seconds, before the
-    clock starts; `threads` engine threads in each of `processes` share them.
+    clock starts; `threads` engine threads share them. A response may have `max_message_bytes`.
     """
 
     hosts: tuple[str, ...]
@@ -134,7 +138,7 @@ class LoadPlan:
     connections: int = 1
     connect_timeout: float = 10.0
     threads: int = 1
-    processes: int = 1
+    max_message_bytes: int = 64 << 20
     streaming: Streaming = field(default_factory=Streaming)
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -153,17 +157,20 @@ class LoadPlan:
         if self.duration is not None:
             check_float("duration", self.duration, 0.0, MAX_SECONDS, above=True)
         check_float("warmup", self.warmup, 0.0, MAX_SECONDS)
-        check_float("timeout", self.timeout, 0.0, 3600.0, above=True)
+        check_float("timeout", self.timeout, 0.0, MAX_TIMEOUT, above=True)
         check_int("connections", self.connections, 1, MAX_CONNECTIONS)
         if self.connections > self.concurrency:
             raise ConfigError("connections", self.connections, f"at most concurrency ({self.concurrency})")
         if self.connections < len(self.hosts):
             raise ConfigError("connections", self.connections, f"at least one a host ({len(self.hosts)})")
-        check_float("connect_timeout", self.connect_timeout, 0.0, 3600.0, above=True)
+        check_float("connect-timeout", self.connect_timeout, 0.0, MAX_TIMEOUT, above=True)
         check_int("threads", self.threads, 1, 256)
-        check_int("processes", self.processes, 1, 256)
-        if self.threads * self.processes > self.connections:
-            raise ConfigError(
-                "connections", self.connections, f"at least one a thread ({self.threads * self.processes})"
-            )
+        if self.threads > self.connections:
+            raise ConfigError("connections", self.connections, f"at least one a thread ({self.threads})")
+        check_int("max-recv-message-size", self.max_message_bytes, 1, (1 << 31) - 1)
         object.__setattr__(self, "tags", MappingProxyType(dict(self.tags)))
+
+    def __reduce__(self) -> tuple[Callable[[], LoadPlan], tuple[()]]:
+        """Go to another process, which a mapping that does not change could not by itself."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return partial(LoadPlan, **{**values, "tags": dict(self.tags)}), ()

@@ -6,11 +6,7 @@ the wire but for the service's name: v1 is asked first, v1alpha when the server 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from contextlib import suppress
-from graphlib import CycleError, TopologicalSorter
-from importlib import import_module
 from typing import Final
 
 import grpc
@@ -19,15 +15,15 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from tai_grpc.load.channels import BlockingChannel
+from tai_grpc.load.descriptors import build_pool, bundled
 from tai_grpc.load.errors import RequestError
+from tai_grpc.load.exchange import BlockingChannel
 from tai_grpc.status import Metadata
 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 MAX_FILES: Final = 2_000
 """More files than this for one service are refused."""
-
-_WELL_KNOWN: Final = re.compile(r"google/protobuf/([a-z_]+)\.proto")
+WHOSE: Final = "the server's descriptors"
 
 
 class Reflection:
@@ -64,8 +60,8 @@ class Reflection:
                 answer = self._ask(ServerReflectionRequest(file_by_filename=name))
                 self._add(files, answer.file_descriptor_response.file_descriptor_proto)
                 if name not in files:
-                    self._add(files, [_bundled(name)])
-        return _build(files)
+                    self._add(files, [bundled(name, WHOSE)])
+        return build_pool(files, WHOSE)
 
     @staticmethod
     def _add(files: dict[str, FileDescriptorProto], found: Iterable[bytes]) -> None:
@@ -113,26 +109,16 @@ class Reflection:
 
 def is_unimplemented(error: grpc.RpcError) -> bool:
     """Whether the server says that it does not have what was called."""
-    return isinstance(error, (grpc.Call, grpc.aio.AioRpcError)) and (
-        error.code() is grpc.StatusCode.UNIMPLEMENTED
-    )
+    return status_of(error) is grpc.StatusCode.UNIMPLEMENTED
 
 
-def _bundled(name: str) -> bytes:
-    """Return a file that comes with protobuf itself: some servers leave those out."""
-    if match := _WELL_KNOWN.fullmatch(name):
-        with suppress(ModuleNotFoundError):
-            data: bytes = import_module(f"google.protobuf.{match[1]}_pb2").DESCRIPTOR.serialized_pb
-            return data
-    raise RequestError(f"the server's reflection leaves out {name}, which its services need")
+def status_of(error: grpc.RpcError) -> grpc.StatusCode:
+    """Return the status of a failed call, whichever channel made it."""
+    code: grpc.StatusCode = error.code()
+    return code
 
 
-def _build(files: dict[str, FileDescriptorProto]) -> DescriptorPool:
-    pool = DescriptorPool()
-    needs = {name: set(file.dependency) for name, file in files.items()}
-    try:
-        for name in TopologicalSorter(needs).static_order():
-            pool.AddSerializedFile(files[name].SerializeToString())
-    except (CycleError, TypeError) as error:
-        raise RequestError(f"the server's descriptors do not fit together: {error}") from None
-    return pool
+def details_of(error: grpc.RpcError) -> str:
+    """Return what the status of a failed call says."""
+    details: str | None = error.details()
+    return details or "no details given"

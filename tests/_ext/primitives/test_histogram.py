@@ -1,4 +1,5 @@
 import base64
+import pickle
 import zlib
 from collections.abc import Callable
 
@@ -105,6 +106,15 @@ def test_a_short_interval_takes_no_longer_and_never_wraps_around() -> None:
     back = LatencyHistogram.decode(histogram.encode())
     assert back.count == 2**62
     assert histogram.mean == pytest.approx(2**60, rel=0.1)
+
+
+def test_a_pickle_is_of_the_counts() -> None:
+    histogram = LatencyHistogram(1, 10**9, 2)
+    for value in (0, 17, 10**8):
+        histogram.record(value)
+    back = pickle.loads(pickle.dumps(histogram))
+    assert back.counts.tolist() == histogram.counts.tolist()
+    assert (back.lowest, back.highest, back.significant_digits) == (1, 10**9, 2)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,0 +1,102 @@
+"""Runs a plan for `tai-grpc load`: Ctrl-C, the report, the exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from tai_grpc.cli.app import INTERRUPTED
+from tai_grpc.cli.failure import Failure
+from tai_grpc.cli.load.options import Options
+from tai_grpc.cli.load.planning import make_plan
+from tai_grpc.load.plan import LoadPlan
+from tai_grpc.load.report import FORMATS
+from tai_grpc.load.result import EndReason, LoadResult
+
+
+def run(ctx: click.Context, options: Options) -> None:
+    """Make the load, write the report, and judge it.
+
+    Raises:
+        Failure: a call failed, or a --fail-if condition holds.
+    """
+    if find_spec("tai_grpc._ext.load.engine") is None:
+        raise Failure(
+            "this build of tai-grpc is without the load engine: install libnghttp2-dev and libssl-dev "
+            "(Debian) or nghttp2-devel and openssl-devel (Fedora), and build it again with TAI_GRPC_NATIVE=yes"
+        )
+    _check_output(options.output)
+    plan = make_plan(ctx, options)
+    with _stopped_by_ctrl_c() as stop:
+        result = _made(plan, options, stop)
+    _write(options.output, FORMATS[options.form](result))
+    if result.end_reason is EndReason.CANCEL:
+        ctx.exit(INTERRUPTED)
+    _judge(result)
+
+
+def _made(plan: LoadPlan, options: Options, stop: threading.Event) -> LoadResult:
+    """Make the load here, or in the processes that were asked for."""
+    from tai_grpc.load.coordinator import commands, coordinate  # noqa: PLC0415 - not every build has them
+    from tai_grpc.load.run import run_plan  # noqa: PLC0415
+
+    if options.processes is None and not options.via:
+        return run_plan(plan, stop=stop)
+    return coordinate(plan, commands(options.processes or 0, options.via), stop=stop)
+
+
+def _judge(result: LoadResult) -> None:
+    if result.failed:
+        failed = ", ".join(f"{count} {code}" for code, count in result.statuses.items() if code != "OK")
+        raise Failure(f"{result.failed} of {result.count} calls failed: {failed}")
+    if not result.count:
+        raise Failure("no call ended")
+
+
+@contextmanager
+def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
+    """Give an event that the first Ctrl-C sets; the second one ends the process.
+
+    A SIGINT that is ignored stays so.
+    """
+    stop = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        stop.set()
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield stop
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_output(name: str) -> None:
+    """See that the report can be written, before the load is made for it."""
+    if name != "-":
+        try:
+            with Path(name).open("a"):
+                pass
+        except OSError as error:
+            raise click.BadParameter(f"cannot write {name}: {error.strerror}", param_hint="output") from None
+
+
+def _write(name: str, report: str) -> None:
+    if name == "-":
+        sys.stdout.write(report)
+        sys.stdout.flush()
+    else:
+        Path(name).write_text(report, encoding="utf-8")

@@ -1,0 +1,143 @@
+"""The engines of a run: each a thread's, with its share of the plan."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tai_grpc._ext.load.engine import Engine, Target
+from tai_grpc._ext.load.source import Source
+from tai_grpc._ext.load.tls import TlsContext
+from tai_grpc._version import __version__
+from tai_grpc.load.addresses import Address, find
+from tai_grpc.load.plan import Arrivals, AtEnd, LoadPlan, TlsPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of several processes that share a plan: number `index`, from 0, of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+
+WHOLE: Final = Part()
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What makes the load of one process. `targets`: the plan's hosts, once for each engine that has it."""
+
+    source: Source
+    engines: tuple[Engine, ...]
+    targets: tuple[Target, ...]
+
+
+def shares(whole: int, parts: int) -> list[int]:
+    """Return `whole` in parts that differ by at most 1, the larger ones first."""
+    return [whole // parts + (index < whole % parts) for index in range(parts)]
+
+
+@contextmanager
+def open_engines(plan: LoadPlan, part: Part) -> Iterator[Engines]:
+    """Make the engines of a process. They are not connected yet.
+
+    Raises:
+        UnreachableError: a host has no address that takes a connection within the plan's `connect_timeout`.
+        ConfigError: the plan's TLS texts cannot be used.
+    """
+    with ExitStack() as stack:
+        source = _source(plan, part)
+        stack.callback(source.close)
+        places = [find(host, plan.connect_timeout) for host in plan.hosts]
+        tls = None if plan.tls is None else _tls(plan.tls)
+        engines, targets = [], []
+        for index in range(part.index * plan.threads, (part.index + 1) * plan.threads):
+            used = _targets(plan, index, part.count * plan.threads, places, tls)
+            engine = _engine(plan, index, part.count * plan.threads, used, source)
+            stack.callback(engine.close)
+            engines.append(engine)
+            targets += used
+        yield Engines(source, tuple(engines), tuple(targets))
+
+
+def _source(plan: LoadPlan, part: Part) -> Source:
+    fixed = plan.requests.fixed
+    return Source(
+        total=None if plan.total is None else shares(plan.total, part.count)[part.index],
+        fixed=None if fixed is None else [(each.messages, each.metadata) for each in fixed],
+        first=part.index,
+        step=part.count,
+        gzip=plan.gzip,
+    )
+
+
+def _tls(plan: TlsPlan) -> TlsContext:
+    ca = plan.ca
+    if ca is None and plan.verify:
+        authorities = ssl.create_default_context().get_ca_certs(binary_form=True)
+        ca = "".join(map(ssl.DER_cert_to_PEM_cert, authorities)).encode()
+    return TlsContext(ca=ca, certificate=plan.certificate, key=plan.key, verify=plan.verify)
+
+
+def _targets(
+    plan: LoadPlan, index: int, engines: int, places: Sequence[Address], tls: TlsContext | None
+) -> list[Target]:
+    """Return the hosts of one engine's connections: over all engines they take turns."""
+    connections = shares(plan.connections, engines)
+    first = sum(connections[:index])
+    return [
+        _target(plan, plan.hosts[each % len(places)], places[each % len(places)], tls)
+        for each in range(first, first + min(len(places), connections[index]))
+    ]
+
+
+def _target(plan: LoadPlan, host: str, place: Address, tls: TlsContext | None) -> Target:
+    name = "localhost" if host.startswith("unix:") else host.rpartition(":")[0].strip("[]")
+    server_name = name if plan.tls is None or plan.tls.server_name is None else plan.tls.server_name
+    return Target(
+        host,
+        family=place.family,
+        address=place.address,
+        port=place.port,
+        authority=plan.authority or ("localhost" if host.startswith("unix:") else host),
+        tls=tls,
+        server_name=server_name,
+        # Twice the timeout: a call that ends late by the machine's fault is still inside.
+        highest_ns=round(max(plan.timeout * 2, 60) * 1e9),
+    )
+
+
+def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target], source: Source) -> Engine:
+    schedule, streaming = plan.schedule, plan.streaming
+    return Engine(
+        targets,
+        source,
+        path=plan.method.path,
+        client_streaming=plan.method.client_streaming,
+        server_streaming=plan.method.server_streaming,
+        connections=shares(plan.connections, engines)[index],
+        concurrency=shares(plan.concurrency, engines)[index],
+        timeout_ns=_ns(plan.timeout),
+        user_agent=f"tai-grpc-load/{__version__}",
+        stream_interval_ns=_ns(streaming.interval),
+        stream_messages=-1 if streaming.messages is None else streaming.messages,
+        stream_duration_ns=-1 if streaming.duration is None else _ns(streaming.duration),
+        segments=None
+        if schedule is None
+        else [(each.duration, each.start, each.end) for each in schedule.segments],
+        poisson=schedule is not None and schedule.arrivals is Arrivals.POISSON,
+        seed=index,  # the same arrivals in every run, so that runs can be compared
+        first_arrival=float(index),
+        arrival_step=float(engines),
+        closed=plan.closed,
+        end_waits=plan.at_end is AtEnd.WAIT,
+        max_message_bytes=plan.max_message_bytes,
+    )
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

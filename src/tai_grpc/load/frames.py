@@ -1,0 +1,41 @@
+"""What a coordinator and its engine processes say to each other: pickles, each after its length.
+
+Only between processes of ours: who may start an engine process can run anything there anyway.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import IO, Any, Final
+
+MAX_FRAME_BYTES: Final = 1 << 30
+
+_SIZE: Final = 8
+
+
+def write_frame(pipe: IO[bytes], said: object) -> None:
+    """Say it; raises BrokenPipeError when nobody listens any more."""
+    data = pickle.dumps(said)
+    pipe.write(len(data).to_bytes(_SIZE, "big") + data)
+    pipe.flush()
+
+
+def read_frame(pipe: IO[bytes]) -> Any:
+    """Return what was said.
+
+    Raises:
+        EOFError: the other process has ended, or says what is no frame.
+    """
+    size = int.from_bytes(_exactly(pipe, _SIZE), "big")
+    if size > MAX_FRAME_BYTES:
+        raise EOFError("what it says is no frame")
+    return pickle.loads(_exactly(pipe, size))  # noqa: S301 - see above
+
+
+def _exactly(pipe: IO[bytes], size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:  # a pipe without a buffer gives what is there
+        if not (piece := pipe.read(size - len(data))):
+            raise EOFError("it has ended")
+        data += piece
+    return bytes(data)

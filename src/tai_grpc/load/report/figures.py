@@ -1,0 +1,100 @@
+"""The figures of a run that its reports share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from tai_grpc.load.report.distribution import Distribution
+from tai_grpc.load.result import Interval, LoadResult
+from tai_grpc.load.series import joined
+from tai_grpc.resilience import LatencyHistogram
+
+PERCENTAGES: Final = (10, 25, 50, 75, 90, 95, 99, 99.9, 99.99)
+ROWS: Final = 11
+"""Of the response time histogram."""
+LATE_NS: Final = 1_000_000
+"""A call that was sent this much after it was due was late."""
+_SHORT: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the response time histogram: `count` calls took up to `mark_ns`, and more than that before."""
+
+    mark_ns: int
+    count: int
+    frequency: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What latencies amount to, in nanoseconds: as exact as their histogram, 0.1 % with three digits.
+
+    All are 0, and `percentiles` and `rows` empty, when there are none.
+    """
+
+    count: int
+    average_ns: int
+    fastest_ns: int
+    slowest_ns: int
+    percentiles: tuple[tuple[float, int], ...]
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, latencies: LatencyHistogram) -> Figures:
+        """Work the figures out."""
+        if not (count := latencies.count):
+            return cls(0, 0, 0, 0, (), ())
+        values = latencies.percentiles(PERCENTAGES)
+        return cls(
+            count=count,
+            average_ns=round(latencies.mean),
+            fastest_ns=latencies.min,
+            slowest_ns=latencies.max,
+            percentiles=tuple(zip(PERCENTAGES, values, strict=True)),
+            rows=_rows(latencies),
+        )
+
+
+def rate(count: float, elapsed_ns: int) -> float:
+    """`count` a second; 0 when no time has passed."""
+    return count / (elapsed_ns / 1e9) if elapsed_ns else 0.0
+
+
+def late(send_lag: LatencyHistogram) -> int:
+    """How many calls were sent more than `LATE_NS` after they were due."""
+    distribution = Distribution.of(send_lag)
+    return distribution.total - int(distribution.at_most(np.array([LATE_NS]))[0])
+
+
+def measured(result: LoadResult) -> tuple[Interval, ...]:
+    """The intervals of a run, from where measuring began."""
+    return tuple(_from_zero(each) for each in result.intervals if each.start_ns + each.length_ns > 0)
+
+
+def even(result: LoadResult) -> tuple[Interval, ...]:
+    """`measured`, but a last one that is so short that its rate says little joins the one before it."""
+    intervals = measured(result)
+    if len(intervals) > 1 and intervals[-1].length_ns < _SHORT * intervals[0].length_ns:
+        return (*intervals[:-2], joined(intervals[-2:]))
+    return intervals
+
+
+def _from_zero(interval: Interval) -> Interval:
+    """Without the part of the warm-up that it lies across, in which nothing was counted."""
+    if interval.start_ns >= 0:
+        return interval
+    return replace(interval, start_ns=0, length_ns=interval.length_ns + interval.start_ns)
+
+
+def _rows(latencies: LatencyHistogram) -> tuple[Row, ...]:
+    """Rows at equal distances from fastest to slowest; fewer than `ROWS` where these are close."""
+    seen = Distribution.of(latencies)
+    marks = np.unique(np.linspace(latencies.min, latencies.max, ROWS).round().astype(np.int64))
+    counts = np.zeros(len(marks), dtype=np.int64)
+    np.add.at(counts, np.searchsorted(marks, seen.low), seen.counts)
+    total = seen.total
+    return tuple(Row(int(mark), int(n), int(n) / total) for mark, n in zip(marks, counts, strict=True))

@@ -1,0 +1,115 @@
+"""Several engine processes make one plan's load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from load.echo import Echo, echo_server
+from load.plans import NUMBERED, plan_of
+from tai_grpc.load.coordinator import commands, coordinate
+from tai_grpc.load.errors import EngineProcessError, UnreachableError
+from tai_grpc.load.plan import LoadPlan, Schedule, Segment
+from tai_grpc.load.result import EndReason, Interval, LoadResult
+from tai_grpc.load.series import merged
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Echo]:
+    async with echo_server() as server:
+        yield server
+
+
+async def run(
+    plan: LoadPlan,
+    started_by: Sequence[Sequence[str]],
+    seen: list[Interval] | None = None,
+    stop: threading.Event | None = None,
+) -> LoadResult:
+    async with asyncio.timeout(60):
+        return await asyncio.to_thread(
+            coordinate, plan, started_by, watch=None if seen is None else seen.append, stop=stop
+        )
+
+
+async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(
+    echo: Echo, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[Interval] = []
+    plan = await plan_of(echo, data=NUMBERED, total=1001, concurrency=12, connections=4)
+    result = await run(plan, commands(3, ()), seen)
+    assert result.plan is plan
+    assert result.statuses == {"OK": 1001}
+    assert result.latencies.count == 1001
+    assert sorted(echo.names, key=int) == [str(number) for number in range(1001)]
+    assert len(echo.peers) == 4
+    assert result.end_reason is EndReason.NORMAL
+    parts = merged(each.latencies for each in result.intervals)
+    assert parts.counts.tolist() == result.latencies.counts.tolist()
+    assert sum((each.statuses for each in result.intervals), Counter()) == result.statuses
+    assert merged(each.latencies for each in result.hosts).counts.tolist() == parts.counts.tolist()
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_a_rate_is_divided(echo: Echo) -> None:
+    schedule = Schedule(segments=(Segment(None, 1000.0, 1000.0),))
+    plan = await plan_of(echo, schedule=schedule, total=None, duration=0.5, connections=2)
+    result = await run(plan, commands(2, ()))
+    assert result.statuses == {"OK": 500}
+
+
+async def test_a_process_may_be_started_by_a_command_of_the_user(echo: Echo, tmp_path: Path) -> None:
+    """As `ssh box` starts one elsewhere."""
+    here = tmp_path / "tai-grpc"
+    here.write_text(f'#!/bin/sh\nexec {sys.executable} -m tai_grpc.cli "$@"\n')
+    here.chmod(0o755)
+    plan = await plan_of(echo, total=10, connections=2)
+    result = await run(plan, commands(1, [f"env PATH={tmp_path}:{os.environ['PATH']}"]))
+    assert result.statuses == {"OK": 10}
+
+
+async def test_a_stop_ends_all_of_them_with_what_they_saw(echo: Echo) -> None:
+    echo.expected_waiting = 4
+    stop = threading.Event()
+    plan = await plan_of(echo, "Wait", concurrency=4, connections=2)
+    running = asyncio.create_task(run(plan, commands(2, ()), stop=stop))
+    await echo.all_waiting.wait()
+    stop.set()
+    result = await running
+    assert (result.end_reason, result.count, result.abandoned) == (EndReason.CANCEL, 0, 4)
+
+
+async def test_a_process_that_is_killed_ends_the_run_with_an_error(echo: Echo, tmp_path: Path) -> None:
+    echo.expected_waiting = 4
+    pids = tmp_path / "pids"
+    recorded = ["sh", "-c", f'echo $$ >> {pids}; exec "$0" "$@"']
+    plan = await plan_of(echo, "Wait", concurrency=4, connections=2)
+    running = asyncio.create_task(run(plan, [[*recorded, *command] for command in commands(2, ())]))
+    await echo.all_waiting.wait()
+    os.kill(int(pids.read_text().split()[0]), signal.SIGKILL)
+    with pytest.raises(EngineProcessError, match="ended without a result"):
+        await running
+    for pid in pids.read_text().split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+async def test_what_one_of_them_cannot_do_is_said(echo: Echo) -> None:
+    plan = await plan_of(echo, connections=2)
+    await echo.stop()
+    with pytest.raises(UnreachableError, match=f"cannot connect to {echo.address}: Connection refused"):
+        await run(plan, commands(2, ()))
+    with pytest.raises(
+        EngineProcessError, match="cannot start /no/such/program tai-grpc load engine: No such"
+    ):
+        await run(plan, commands(1, ["/no/such/program"]))
+    with pytest.raises(EngineProcessError, match="engine process 1 ended without a result"):
+        await run(plan, [["true"], *commands(1, ())])
