@@ -30,8 +30,8 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport strerror
 from posix.unistd cimport close, read, write
 
-from tai_grpc._ext.aio.compression cimport compressed as compressed_message
 from tai_grpc._ext.aio.compression cimport decompressed
+from tai_grpc._ext.aio.messages cimport MessageQueue, Packed, data_of, packed, received, transmit
 from tai_grpc._ext.http2.buffers cimport Buffer, buffer_append, buffer_free
 from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text, metadata_append, metadata_of
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR
@@ -39,16 +39,17 @@ from tai_grpc._ext.http2.session cimport (
     session_defaults, session_free, session_lost, session_max_streams, session_new, session_next_event,
     session_output, session_ping, session_problem, session_receive, session_request, session_streams,
     session_terminate, stream_half_close, stream_message_read, stream_release, stream_reset,
-    stream_send_message,
 )
 from tai_grpc._ext.http2.state cimport (
-    BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, CLIENT, ENDED, GOAWAY, HIGH_WATER, IDENTITY, MESSAGE,
-    OTHER, PONG, RESPONSE, SETTINGS, UNPROCESSED, UNSENT, WRITABLE, Event, SessionSettings, StreamState,
+    BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, CLIENT, ENDED, GOAWAY, HIGH_WATER, MESSAGE,
+    PONG, RESPONSE, SETTINGS, UNPROCESSED, UNSENT, WRITABLE, Event, SessionSettings, StreamState,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 import socket
 import ssl
+
+from tai_grpc._ext.aio.compression import TooLargeError
 
 cdef extern from "poll.h" nogil:
     struct pollfd:
@@ -85,13 +86,6 @@ cdef int64_t LONGEST_TURN_NS = 600_000_000_000
 
 cdef object _want_read = ssl.SSLWantReadError
 cdef object _tls_errors = (ssl.SSLError, ValueError)
-
-
-@cython.final
-cdef class Packed:
-    """A message as it came, compressed."""
-
-    cdef bytes data
 
 
 @cython.no_gc_clear  # the descriptors and the session are wanted when it goes
@@ -201,14 +195,14 @@ cdef class BlockingConnection:
         cdef BlockingStream stream = BlockingStream.__new__(BlockingStream)
         cdef int64_t timeout_ns = -1
         cdef Buffer fields
-        cdef bytes packed = None
+        cdef object message = None
         stream.connection = self
-        stream.messages = []
+        stream.messages = MessageQueue.__new__(MessageQueue)
         stream.deadline_ns = deadline_ns
         stream.encoding = encoding
         stream.single = single
-        if request is not None and encoding != 0:
-            packed = compressed_message(request, encoding)
+        if request is not None:
+            message = packed(request, encoding)
         if deadline_ns != 0:
             timeout_ns = max(<int64_t>1, deadline_ns - monotonic_ns())
         fields.data = NULL
@@ -233,14 +227,7 @@ cdef class BlockingConnection:
                     return None
                 self.owned_streams += 1
                 if request is not None:
-                    if packed is None:
-                        stream_send_message(
-                            stream.stream, PyBytes_AS_STRING(request), PyBytes_GET_SIZE(request), False
-                        )
-                    else:
-                        stream_send_message(
-                            stream.stream, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed), True
-                        )
+                    transmit(stream.stream, message)
                     stream.half_closed = True
                     stream_half_close(stream.stream)
                 self.flush()
@@ -343,7 +330,7 @@ cdef class BlockingConnection:
         if wanted == ANSWERED:
             return stream.has_answer
         if wanted == READABLE:
-            return stream.head < PyList_GET_SIZE(stream.messages)
+            return stream.messages.left() > 0
         if wanted == WRITABLE_AGAIN:
             if stream.stream.queued <= HIGH_WATER:
                 return True
@@ -737,19 +724,11 @@ cdef class BlockingStream:
     # --- With the connection's lock ---
 
     cdef int on_message(self, const char *data, size_t size, bint compressed) except -1:
-        cdef Packed packed
         if self.single:
             stream_message_read(self.stream, size)
-            if PyList_GET_SIZE(self.messages) != 0:
+            if self.messages.left() > 0:
                 return self.end_here(INTERNAL, "the server sent more than one response")
-        message = PyBytes_FromStringAndSize(data, size)
-        if compressed:
-            packed = Packed.__new__(Packed)
-            packed.data = message
-            self.messages.append(packed)
-        else:
-            self.messages.append(message)
-        return 0
+        return self.messages.put(received(data, size, compressed))
 
     cdef int on_ended(self, const Event *event) except -1:
         cdef BlockingConnection connection = self.connection
@@ -779,39 +758,6 @@ cdef class BlockingStream:
         self.connection.wake(self)
         return 0
 
-    cdef int transmit(self, bytes message) except -1:
-        cdef bytes packed = None
-        if self.encoding != 0:
-            packed = compressed_message(message, self.encoding)
-        if packed is not None:
-            message = packed
-        # What has ended takes nothing more, and its end is on its way.
-        stream_send_message(
-            self.stream, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), packed is not None
-        )
-        return 0
-
-    cdef object next_message(self):
-        cdef Py_ssize_t count = PyList_GET_SIZE(self.messages)
-        entry = self.messages[self.head]
-        self.messages[self.head] = None
-        self.head += 1
-        if self.head == count:
-            self.messages.clear()
-            self.head = 0
-        elif self.head >= 1024 and 2 * self.head >= count:
-            del self.messages[:self.head]
-            self.head = 0
-        return entry
-
-    cdef bytes unpacked(self, bytes data):
-        """Raises ValueError: it is not what it says. None: it would be longer than the limit."""
-        if self.stream.encoding == IDENTITY:
-            raise ValueError("the message is marked as compressed, and grpc-encoding names no compression")
-        if self.stream.encoding == OTHER:
-            raise ValueError("the message is compressed with none of gzip and deflate")
-        return decompressed(data, self.stream.encoding, self.connection.max_message_bytes)
-
     # --- For Python: each waits, at most until the deadline, which ends the call ---
 
     def wait_answered(self):
@@ -826,42 +772,36 @@ cdef class BlockingStream:
     def read(self):
         """Wait for the next message; None when there is none left: `ok` or `code` then say why."""
         cdef BlockingConnection connection = self.connection
-        cdef Py_ssize_t size
-        cdef bytes data
         self._wait(READABLE)
         connection.take_lock()
         try:
-            if self.head == PyList_GET_SIZE(self.messages) or self.local_details is not None:
+            if self.messages.left() == 0 or self.local_details is not None:
                 return None
-            entry = self.next_message()
-            data = <bytes>entry if PyBytes_CheckExact(entry) else (<Packed>entry).data
+            message = self.messages.take()
             if not self.single and not self.has_ended:
-                size = PyBytes_GET_SIZE(data)
-                stream_message_read(self.stream, size)
+                stream_message_read(self.stream, PyBytes_GET_SIZE(data_of(message)))
                 connection.flush()
         finally:
             connection.leave_lock()
-        if PyBytes_CheckExact(entry):
-            return data
+        if PyBytes_CheckExact(message):
+            return message
         try:
-            data = self.unpacked(data)
+            return decompressed((<Packed>message).data, self.stream.encoding, connection.max_message_bytes)
+        except TooLargeError as error:
+            self.fail(RESOURCE_EXHAUSTED, str(error))
         except ValueError as error:
             self.fail(INTERNAL, f"the response cannot be read: {error!r}")
-            return None
-        if data is None:
-            limit = connection.max_message_bytes
-            details = f"Received message larger than max ({limit + 1} or more vs. {limit})"
-            self.fail(RESOURCE_EXHAUSTED, details)
-        return data
+        return None
 
     def write(self, bytes message not None):
         """Send a message, waiting while the server is slow; False when the call has ended."""
         cdef BlockingConnection connection = self.connection
+        cdef object sent = packed(message, self.encoding)
         connection.take_lock()
         try:
             if self.has_ended or self.half_closed:
                 return False
-            self.transmit(message)
+            transmit(self.stream, sent)
             connection.flush()
         finally:
             connection.leave_lock()
@@ -939,7 +879,7 @@ cdef class BlockingStream:
     def all_read(self):
         """Whether the status is here and no message is left."""
         return self.has_ended and (
-            self.head == PyList_GET_SIZE(self.messages) or self.local_details is not None
+            self.messages.left() == 0 or self.local_details is not None
         )
 
     @property

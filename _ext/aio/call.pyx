@@ -7,17 +7,17 @@ it did not process it; for that the request messages are kept until the server a
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AsDouble
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.client cimport ClientConnection
-from tai_grpc._ext.aio.compression cimport compressed as compressed_message
 from tai_grpc._ext.aio.dispatcher cimport DispatchedCall
+from tai_grpc._ext.aio.messages cimport packed, transmit
 from tai_grpc._ext.aio.timers cimport TimerEntry
 from tai_grpc._ext.http2.buffers cimport buffer_free
 from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text, metadata_append, metadata_of
-from tai_grpc._ext.http2.session cimport stream_half_close, stream_send_message
+from tai_grpc._ext.http2.session cimport stream_half_close
 from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, HIGH_WATER, UNPROCESSED, UNSENT, Event, StreamState,
 )
@@ -144,10 +144,10 @@ cdef class Call(DispatchedCall):
         self.connection = connection
         self.state = SENT
         if self.request is not None:
-            self.transmit(self.request)
+            transmit(stream, packed(self.request, self.encoding))
         elif self.replay is not None:
             for message in self.replay:
-                self.transmit(<bytes>message)
+                transmit(stream, packed(<bytes>message, self.encoding))
         if self.half_closed:
             stream_half_close(stream)
         connection.want_flush()
@@ -166,20 +166,9 @@ cdef class Call(DispatchedCall):
                 self.replay = None
             else:
                 self.replay.append(message)
-        self.transmit(message)
-        self.connection.want_flush()
-        return 0
-
-    cdef int transmit(self, bytes message) except -1:
-        cdef bytes packed = None
-        if self.encoding != 0:
-            packed = compressed_message(message, self.encoding)
-        if packed is not None:
-            message = packed
         # What has ended takes nothing more, and its end is on its way.
-        stream_send_message(
-            self.stream, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), packed is not None
-        )
+        transmit(self.stream, packed(message, self.encoding))
+        self.connection.want_flush()
         return 0
 
     cdef int refuse_size(self, Py_ssize_t size) except -1:

@@ -246,7 +246,6 @@ cdef class ResilientCall(UnaryUnaryCall):
         self.answered = False
         self.retried = False
         self.has_message = False
-        self.compressed = False
         self.message = None
         self.fields.size = self.own_fields
         if self.out.retries.made:

@@ -3,6 +3,7 @@
 from cpython.pythread cimport PyThread_type_lock
 from libc.stdint cimport int64_t, uint64_t
 
+from tai_grpc._ext.aio.messages cimport MessageQueue
 from tai_grpc._ext.http2.buffers cimport Buffer
 from tai_grpc._ext.http2.state cimport Event, SessionState, StreamState
 
@@ -101,8 +102,7 @@ cdef class BlockingStream:
     cdef int64_t deadline_ns  # 0: none
     cdef int encoding
     cdef bint single  # one response is expected
-    cdef list messages  # bytes or Packed; those before `head` are taken
-    cdef Py_ssize_t head
+    cdef MessageQueue messages
     cdef bint has_answer
     cdef bint has_ended
     cdef bint half_closed
@@ -116,6 +116,3 @@ cdef class BlockingStream:
     cdef int on_message(self, const char *data, size_t size, bint compressed) except -1
     cdef int on_ended(self, const Event *event) except -1
     cdef int end_here(self, int code, str details) except -1
-    cdef int transmit(self, bytes message) except -1
-    cdef object next_message(self)
-    cdef bytes unpacked(self, bytes data)

@@ -61,7 +61,6 @@ cdef class Call(DispatchedCall):
     cdef int begin(self, bint held) except -1
     cdef int keep(self) except -1
     cdef int send(self, bytes message) except -1
-    cdef int transmit(self, bytes message) except -1
     cdef int half_close(self) except -1
     cdef int abandon(self) except -1  # the stream, if there is one
     cdef int detach(self) noexcept
