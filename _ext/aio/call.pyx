@@ -12,15 +12,15 @@ from cpython.float cimport PyFloat_AsDouble
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.client cimport ClientConnection
+from tai_grpc._ext.aio.client_session cimport ended_details
 from tai_grpc._ext.aio.dispatcher cimport DispatchedCall
 from tai_grpc._ext.aio.messages cimport packed, transmit
 from tai_grpc._ext.aio.timers cimport TimerEntry
 from tai_grpc._ext.http2.buffers cimport buffer_free
-from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text, metadata_append, metadata_of
+from tai_grpc._ext.http2.metadata cimport metadata_append, metadata_of
 from tai_grpc._ext.http2.session cimport stream_half_close
-from tai_grpc._ext.http2.state cimport (
-    BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, HIGH_WATER, UNPROCESSED, UNSENT, Event, StreamState,
-)
+from tai_grpc._ext.http2.state cimport BY_STATUS, HIGH_WATER, UNPROCESSED, UNSENT, Event, StreamState
+from tai_grpc._ext.http2.status cimport CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 from asyncio import CancelledError
@@ -28,11 +28,11 @@ from asyncio import CancelledError
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
+from tai_grpc._ext.aio.client_session import DEADLINE_PASSED, LOCALLY_CANCELLED
+
 cdef tuple STATUS = tuple(sorted(StatusCode, key=lambda code: code.value[0]))
 cdef object _empty_metadata = Metadata
 cdef object _metadata_from = Metadata.from_tuple
-
-cdef str LOCALLY_CANCELLED = "Locally cancelled by application!"
 
 # What is kept of a request stream to send it anew.
 cdef Py_ssize_t MAX_REPLAY_BYTES = 256 * 1024
@@ -71,7 +71,7 @@ cdef class Deadline(TimerEntry):
         if self.call is not NULL:
             call = <Call>self.call
             call.abandon()
-            call.finish(DEADLINE_EXCEEDED, "Deadline Exceeded")
+            call.finish(DEADLINE_EXCEEDED, DEADLINE_PASSED)
         return 0
 
 
@@ -108,7 +108,7 @@ cdef class Call(DispatchedCall):
             return self.finish(INTERNAL, self.unsendable)
         if self.deadline_ns != 0:
             if monotonic_ns() >= self.deadline_ns:
-                return self.finish(DEADLINE_EXCEEDED, "Deadline Exceeded")
+                return self.finish(DEADLINE_EXCEEDED, DEADLINE_PASSED)
             self.timer = Deadline.__new__(Deadline)
             self.timer.call = <void *>self
             self.dispatcher.timers.arm(self.timer, self.deadline_ns)
@@ -208,8 +208,7 @@ cdef class Call(DispatchedCall):
 
     cdef int on_ended(self, const Event *event) except -1:
         cdef unsigned int flags = self.stream.flags
-        cdef int why = event.why
-        cdef int code = event.code
+        cdef int code
         cdef str details
         if (flags & UNSENT or (flags & UNPROCESSED and not self.retried)) and (
             self.request is not None or self.replay is not None
@@ -219,19 +218,8 @@ cdef class Call(DispatchedCall):
             self.state = WAITING
             self.write_waiters = wake(self.write_waiters)
             return self.dispatcher.route(self)
-        if why == BY_STATUS:
-            details = message_text(event.data, event.size) if event.size != 0 else ""
-        elif why == BY_HTTP_STATUS:
-            details = f"Received http2 header with status: {event.number}"
-        elif why == BY_RESET:
-            details = f"Received RST_STREAM with error code {event.number} ({http2_error_name(event.number)})"
-            if code == CANCELLED and self.deadline_ns != 0 and monotonic_ns() >= self.deadline_ns:
-                code, details = DEADLINE_EXCEEDED, "Deadline Exceeded"
-        elif why == BY_CONNECTION:
-            details = f"the connection was lost: {self.connection.reason or 'it ended'}"
-        else:
-            details = event.data[:event.size].decode("utf-8", "replace") if event.size != 0 else ""
-        if why == BY_STATUS:
+        details = ended_details(event, self.deadline_ns, self.connection.reason, &code)
+        if event.why == BY_STATUS:
             return self.settle(code, details)
         return self.finish(code, details)
 

@@ -10,12 +10,11 @@ there.
 
 from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 
-from tai_grpc._ext.aio.call cimport (
-    DONE, ENDING, INTERNAL, OK, RESOURCE_EXHAUSTED, SENT, Call, wake, with_waiter,
-)
+from tai_grpc._ext.aio.call cimport DONE, ENDING, SENT, Call, wake, with_waiter
 from tai_grpc._ext.aio.compression cimport decompressed
 from tai_grpc._ext.aio.messages cimport MessageQueue, Packed, data_of, received
 from tai_grpc._ext.http2.session cimport stream_message_read
+from tai_grpc._ext.http2.status cimport INTERNAL, OK, RESOURCE_EXHAUSTED
 
 from asyncio import CancelledError, InvalidStateError
 

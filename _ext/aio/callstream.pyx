@@ -23,12 +23,9 @@ from tai_grpc._ext.http2.session cimport (
     stream_attach, stream_message_read, stream_release, stream_send_headers,
 )
 from tai_grpc._ext.http2.state cimport HIGH_WATER, IDENTITY
+from tai_grpc._ext.http2.status cimport INTERNAL, RESOURCE_EXHAUSTED
 
 from tai_grpc._ext.aio.compression import TooLargeError
-
-cdef enum:
-    INTERNAL = 13
-    RESOURCE_EXHAUSTED = 8
 
 cdef str _ENDED = "the call was ended by its client, or its connection is lost"
 

@@ -23,14 +23,10 @@ from tai_grpc._ext.http2.session cimport (
 from tai_grpc._ext.http2.state cimport (
     CLOSED, FAILED, HALF_CLOSED, MESSAGE, PONG, REQUEST, SERVED, SETTINGS, WRITABLE,
 )
+from tai_grpc._ext.http2.status cimport RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNKNOWN
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 from tai_grpc._ext.aio.context import LIMIT_EXCEEDED, METHOD_NOT_FOUND
-
-cdef enum:
-    UNKNOWN = 2
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
 
 cdef bytes _METHOD_NOT_FOUND = METHOD_NOT_FOUND.encode()
 cdef bytes _LIMIT_EXCEEDED = LIMIT_EXCEEDED.encode()

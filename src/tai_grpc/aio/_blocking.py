@@ -1,7 +1,7 @@
 """Channels for threads on the native transport: grpc's blocking interface, without an event loop.
 
 A call is made in the thread that makes it: that one connects, sends, and reads, for the others as well while
-they wait (see `_ext/aio/blocking.pyx`). Only a call with a stream of requests has a thread, which reads them
+they wait (see `_ext/aio/sharing.pyx`). Only a call with a stream of requests has a thread, which reads them
 from their iterator. What grpc.Channel has beyond that is not here: `future()`, `subscribe()`, interceptors.
 """
 
@@ -18,7 +18,8 @@ from typing import Any, Final, Self
 import grpc
 from grpc import CallCredentials, StatusCode
 
-from tai_grpc._ext.aio.blocking import BlockingStream
+from tai_grpc._ext.aio.blocking_stream import BlockingStream
+from tai_grpc._ext.aio.client_session import DEADLINE_PASSED
 from tai_grpc.aio._blocking_attempt import Attempt, Entries, Keeper, RefusalError, Start, code_of, unary
 from tai_grpc.aio._channel_options import channel_options
 from tai_grpc.aio._connection import settings_of
@@ -187,7 +188,7 @@ class BlockingChannel:
             try:
                 metadata, code, details = answers.get(timeout=left)
             except queue.Empty:
-                raise RefusalError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
+                raise RefusalError(StatusCode.DEADLINE_EXCEEDED, DEADLINE_PASSED) from None
             if code != 0:
                 text = details.decode("utf-8", "replace") if isinstance(details, bytes) else str(details)
                 raise RefusalError(

@@ -12,15 +12,15 @@ from typing import Final, TypeVar
 
 from grpc import StatusCode
 
-from tai_grpc._ext.aio.blocking import BlockingConnection, BlockingStream
-from tai_grpc._ext.aio.client import MAX_QUEUED_CALLS
+from tai_grpc._ext.aio.blocking import BlockingConnection
+from tai_grpc._ext.aio.blocking_stream import BlockingStream, start
+from tai_grpc._ext.aio.client_session import DEADLINE_PASSED, LOCALLY_CANCELLED, QUEUE_FULL
 from tai_grpc._ext.http2.metadata import Metadatum
 from tai_grpc.aio._blocking_connection import GivenUpError, Opening
 from tai_grpc.aio._connection import ConnectError, Settings
 from tai_grpc.aio._target import Target
 
 CLOSED: Final = "Channel closed!"
-LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
 
 _MULTIPLIER: Final = 1.6
 _JITTER: Final = 0.2
@@ -96,7 +96,7 @@ class Keeper:
                     self._lose(connection)
                 now = time.monotonic()
                 if now >= deadline:
-                    raise RefusalError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+                    raise RefusalError(StatusCode.DEADLINE_EXCEEDED, DEADLINE_PASSED)
                 failures = self._failures
                 until = deadline
                 if self._opening is None:
@@ -234,16 +234,19 @@ class Start:
             TypeError, ValueError: a key or value of the metadata cannot be sent.
         """
         if self.deadline_ns and time.monotonic_ns() >= self.deadline_ns:
-            raise RefusalError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            raise RefusalError(StatusCode.DEADLINE_EXCEEDED, DEADLINE_PASSED)
         while True:
             connection = keeper.connection(self.deadline_ns, wait_for_ready=self.wait_for_ready)
             if connection.is_full():
-                raise RefusalError(
-                    StatusCode.RESOURCE_EXHAUSTED,
-                    f"{MAX_QUEUED_CALLS} calls wait until the server takes more at once",
-                )
-            stream = connection.start(
-                self.method, self.metadata, self.request, self.deadline_ns, self.encoding, self.single
+                raise RefusalError(StatusCode.RESOURCE_EXHAUSTED, QUEUE_FULL)
+            stream = start(
+                connection,
+                self.method,
+                self.metadata,
+                self.request,
+                self.deadline_ns,
+                self.encoding,
+                self.single,
             )
             if stream is not None:
                 return stream

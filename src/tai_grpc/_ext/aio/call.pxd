@@ -15,15 +15,6 @@ cdef enum CallState:
     ENDING = 3  # the status is here, messages before it are not read yet
     DONE = 4
 
-cdef enum Code:
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    DEADLINE_EXCEEDED = 4
-    RESOURCE_EXHAUSTED = 8
-    INTERNAL = 13
-    UNAVAILABLE = 14
-
 
 cdef class Deadline(TimerEntry):
     cdef void *call  # borrowed, so that a call nobody holds can go before its deadline; NULL: it is gone
