@@ -49,7 +49,7 @@ cdef class BlockingConnection(Shared):
     cdef readonly bint too_many_pings  # the server said so in its GOAWAY
     cdef readonly str reason  # why it ended, for people; "" before
     cdef bint closed_here
-    cdef int64_t keepalive_ns  # 0: no pings
+    cdef readonly int64_t keepalive_ns  # 0: no pings
     cdef int64_t keepalive_timeout_ns
     cdef bint keepalive_without_calls
     cdef bint pinging
