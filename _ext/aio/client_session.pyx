@@ -3,15 +3,16 @@
 it queues, and the words for how calls and connections end.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
-from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text
+from tai_grpc._ext.http2.metadata cimport ended_text
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_ENHANCE_YOUR_CALM
 from tai_grpc._ext.http2.session cimport (
     session_defaults, session_max_streams, session_problem, session_streams,
 )
 from tai_grpc._ext.http2.state cimport (
-    BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, CLIENT, Event, SessionSettings, SessionState,
+    BY_CONNECTION, BY_RESET, CLIENT, Event, SessionSettings, SessionState,
 )
 from tai_grpc._ext.http2.status cimport CANCELLED, DEADLINE_EXCEEDED
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
@@ -43,20 +44,18 @@ cdef bint queue_full(SessionState *session) noexcept:
 
 
 cdef str ended_details(const Event *event, int64_t deadline_ns, str connection_reason, int *code):
-    cdef int why = event.why
+    cdef bytes reason
     code[0] = <int>event.code
-    if why == BY_STATUS:
-        return message_text(event.data, event.size) if event.size != 0 else ""
-    if why == BY_HTTP_STATUS:
-        return f"Received http2 header with status: {event.number}"
-    if why == BY_RESET:
-        if event.code == CANCELLED and deadline_ns != 0 and monotonic_ns() >= deadline_ns:
-            code[0] = DEADLINE_EXCEEDED
-            return DEADLINE_PASSED
-        return f"Received RST_STREAM with error code {event.number} ({http2_error_name(event.number)})"
-    if why == BY_CONNECTION:
-        return f"the connection was lost: {connection_reason or 'it ended'}"
-    return event.data[:event.size].decode("utf-8", "replace") if event.size != 0 else ""
+    if event.why == BY_CONNECTION:
+        reason = (connection_reason or "it ended").encode("utf-8", "replace")
+        return ended_text(BY_CONNECTION, 0, PyBytes_AS_STRING(reason), PyBytes_GET_SIZE(reason))
+    if (
+        event.why == BY_RESET and event.code == CANCELLED and deadline_ns != 0
+        and monotonic_ns() >= deadline_ns
+    ):
+        code[0] = DEADLINE_EXCEEDED
+        return DEADLINE_PASSED
+    return ended_text(event.why, event.number, event.data, event.size)
 
 
 cdef str goaway_reason(const Event *event, str known):
