@@ -16,12 +16,12 @@ from grpc import StatusCode
 from tai_grpc.client.channel import CLOSED, CUT_OFF, MAX_IN_FLIGHT, client_stats, too_many
 from tai_grpc.client.endpoints import EndpointTable
 from tai_grpc.client.invocation import Invocation
-from tai_grpc.client.layers import Layers
+from tai_grpc.client.layers import Layers, sent_with
 from tai_grpc.client.stats import ClientStats
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import CircuitOpenError, DeadlineError, TaiGrpcError
 from tai_grpc.resilience import CircuitBreaker, EndpointStats
-from tai_grpc.transport.base import CallOptions, Reply
+from tai_grpc.transport.base import Reply
 from tai_grpc.transport.blocking import BlockingTransport
 
 CLOSED_OFF: Final = Reply(StatusCode.CANCELLED, CUT_OFF)
@@ -168,8 +168,3 @@ class ThreadLayers:
     def track(self, stream: Waiting) -> None:
         """Have `close` wake it."""
         self._streams.add(stream)
-
-
-def sent_with(call: Invocation) -> CallOptions:
-    """Return what the next attempt is sent with: the time that is left, and the metadata as it is by now."""
-    return call.options._replace(timeout=call.time_left(), metadata=call.sent_metadata())

@@ -11,7 +11,8 @@ from grpc import StatusCode
 from tai_grpc.aio._blocking_attempt import Attempt, feed
 from tai_grpc.aio._blocking_keeper import RefusalError
 from tai_grpc.client.invocation import Invocation, call_error
-from tai_grpc.client.thread_layers import CLOSED_OFF, ThreadLayers, sent_with
+from tai_grpc.client.layers import sent_with
+from tai_grpc.client.thread_layers import CLOSED_OFF, ThreadLayers
 from tai_grpc.transport.base import Reply
 from tai_grpc.transport.blocking import stream_reply
 
