@@ -76,7 +76,8 @@ def test_a_rendered_message_is_what_its_rendered_json_parses_to(text: str) -> No
 
 def test_messages_that_hold_messages_are_rendered() -> None:
     method = _method(ITEMS)
-    text = '{"items":[{"display_name":"a"},{"display_name":"{{.RequestNumber}}","labels":{"x":"{{.WorkerID}}"}}]}'
+    second = '{"display_name":"{{.RequestNumber}}","labels":{"x":"{{.WorkerID}}"}}'
+    text = f'{{"items":[{{"display_name":"a"}},{second}]}}'
     (template,) = _templates(text, method)
     message: Any = method.request_type.FromString(template.render(_call(6)))
     assert [item.display_name for item in message.items] == ["a", "6"]

@@ -170,6 +170,23 @@ async def test_failed_calls_make_the_exit_code_1_after_the_report(echo: Echo) ->
     assert result.error == "tai-grpc: 5 of 5 calls failed: 5 ABORTED"
 
 
+async def test_a_run_fails_when_a_condition_holds_and_only_then(echo: Echo) -> None:
+    good = ("--fail-if", "p99>1m", "--fail-if", "errors>0", "--fail-if", "rps<1")
+    assert (await _load(echo, "Unary", *good)).code == 0
+    result = await _load(echo, "Unary", "-n", "10", *good, "--fail-if", "min>1ns", "--fail-if", "count<11")
+    assert result.code == 1
+    assert "Count:\t10" in result.out
+    assert result.error.startswith("tai-grpc: min>1ns: it was ")
+    assert result.error.endswith("; count<11: it was 10")
+
+
+async def test_a_condition_on_errors_decides_about_calls_that_fail(echo: Echo) -> None:
+    data = ("-d", '[{"display_name":"ABORTED"}]', "-n", "4")
+    assert (await _load(echo, "Fail", *data, "--fail-if", "errors>4")).code == 0
+    result = await _load(echo, "Fail", *data, "--fail-if", "errors>=100%")
+    assert (result.code, result.error) == (1, "tai-grpc: errors>=100%: it was 100% (4 of 4)")
+
+
 async def test_the_report_goes_to_a_file_and_replaces_what_was_there(echo: Echo, tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     target.write_text("before " * 10_000)
@@ -287,6 +304,7 @@ async def test_reflection_may_have_metadata_of_its_own(echo: Echo) -> None:
         ("Unary", ("-d", "{}", "-D", "file"), "--data and --data-file do not go together"),
         ("Unary", ("-c", "0"), "concurrency=0: expected an int from 1"),
         ("Unary", ("-O", "xml"), "'xml': expected one of summary, csv, json"),
+        ("Unary", ("--fail-if", "p99"), "'p99' is not a threshold: write NAME, one of > >= < <="),
         ("Nope", (), "echo.v1.Echo has no method 'Nope'; it has: Unary"),
         ("Unary", ("--skipFirst", "5"), "--skipFirst is not supported: give --warmup"),
         ("Unary", ("--cacert", "/dev/null"), "cacert="),

@@ -350,7 +350,9 @@ _OPTIONS: Final = (
         "--fail-if",
         multiple=True,
         metavar="CONDITION",
-        help="End with exit code 1 when it holds, like 'p99>50ms'; may be repeated.",
+        help="End with exit code 1 when it is true, like p99.9>50ms, errors>0.1%, missed>0 or rps<10000 (of "
+        "p50 to p100, avg, min, max, errors, missed, rps, count); may be repeated. Without one about "
+        "errors, a call that fails does so.",
     ),
     _other.option(
         "--config",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.load.planning import make_plan
 from tai_grpc.load.report import FORMATS
 from tai_grpc.load.result import EndReason, LoadResult
+from tai_grpc.load.thresholds import Threshold, breaches, parse_threshold
 
 
 def run(ctx: click.Context, options: Options) -> None:
@@ -32,6 +33,7 @@ def run(ctx: click.Context, options: Options) -> None:
             "this build of tai-grpc is without the load engine: install libnghttp2-dev and libssl-dev "
             "(Debian) or nghttp2-devel and openssl-devel (Fedora), and build it again with TAI_GRPC_NATIVE=yes"
         )
+    thresholds = [parse_threshold(each) for each in options.fail_if]
     _check_output(options.output)
     plan = make_plan(ctx, options)
     from tai_grpc.load.run import run_plan  # noqa: PLC0415 - not every build has it
@@ -41,15 +43,19 @@ def run(ctx: click.Context, options: Options) -> None:
     _write(options.output, FORMATS[options.form](result))
     if result.end_reason is EndReason.CANCEL:
         ctx.exit(INTERRUPTED)
-    _judge(result)
+    _judge(result, thresholds)
 
 
-def _judge(result: LoadResult) -> None:
-    if result.failed:
+def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
+    """Raise Failure for what is wrong with a run. Whoever gives a limit of errors decides about them."""
+    said = [str(breach) for breach in breaches(thresholds, result)]
+    if result.failed and not any(threshold.figure == "errors" for threshold in thresholds):
         failed = ", ".join(f"{count} {code}" for code, count in result.statuses.items() if code != "OK")
-        raise Failure(f"{result.failed} of {result.count} calls failed: {failed}")
+        said.append(f"{result.failed} of {result.count} calls failed: {failed}")
     if not result.count:
-        raise Failure("no call ended")
+        said.append("no call ended")
+    if said:
+        raise Failure("; ".join(said))
 
 
 @contextmanager
