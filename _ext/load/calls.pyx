@@ -240,6 +240,8 @@ cdef void link_events(EngineState *engine, Link *link, int64_t now) noexcept nog
         if event.kind == GOAWAY:
             if link.phase != LOST:
                 link.phase = DRAINING
+            if link.calls != 0 and event.number != 0:
+                link.served = True  # a call there will still be answered
             continue
         if event.stream is NULL:
             continue
@@ -287,7 +289,7 @@ cdef void _ended(EngineState *engine, Call *call, const Event *event, int64_t no
         # A server that gives up at the deadline says so with a reset.
         _fail(engine, call, DEADLINE_EXCEEDED, HERE, 0, engine.late, strlen(engine.late), now)
     elif event.why == BY_CONNECTION:
-        reason = &link.reason[0] if link.phase == LOST else GOING_AWAY
+        reason = <const char *>&link.reason[0] if link.phase == LOST else GOING_AWAY
         _fail(engine, call, code, BY_CONNECTION, 0, reason, strlen(reason), now)
     else:
         _fail(engine, call, code, event.why, event.number, event.data, event.size, now)

@@ -30,7 +30,7 @@ from tai_grpc._ext.load.link cimport (
 from tai_grpc._ext.load.schedule cimport schedule_advance, schedule_skip
 from tai_grpc._ext.load.source cimport STARVED, TAKEN, USED_UP, source_forget, source_miss
 from tai_grpc._ext.load.state cimport (
-    CLOSED_LOOP, CONNECTING, DRAINING, LOST, OPEN_LOOP, READY, REASON, Call, Entry, Link, Place,
+    CLOSED_LOOP, CONNECTING, DRAINING, LOST, OPEN_LOOP, READY, Call, Entry, Link, Place,
 )
 from tai_grpc._ext.primitives.atomics cimport load, store
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
@@ -40,11 +40,13 @@ cdef enum:
 
 cdef int64_t FIRST_PAUSE_NS = 100_000_000
 cdef int64_t LONGEST_PAUSE_NS = 2_000_000_000
+# A connection that was there for so long was of use, if only to wait for calls.
+cdef int64_t OF_USE_NS = 1_000_000_000
 # How often the time that the thread had on a CPU is looked at.
 cdef int64_t CPU_INTERVAL_NS = 50_000_000
 
 cdef const char *TIMED_OUT = b"it took too long"
-cdef const char *GOAWAY_AT_ONCE = b"the peer said GOAWAY at once"
+cdef const char *GOAWAY_SAID = b"the server said GOAWAY"
 
 
 # --- Connections ----------------------------------------------------------------------------------------
@@ -53,7 +55,7 @@ cdef const char *GOAWAY_AT_ONCE = b"the peer said GOAWAY at once"
 cdef void _connect(EngineState *engine, Place *place, int64_t now) noexcept nogil:
     place.link = link_open(engine, place)
     if place.link is NULL:
-        _failed(engine, place, b"cannot connect to", b"out of memory", now)
+        _failed(engine, place, b"out of memory", now)
         return
     _look_at(engine, place, now + engine.connect_timeout_ns)
     if place.link.phase == LOST:
@@ -65,17 +67,22 @@ cdef void _look_at(EngineState *engine, Place *place, int64_t at_ns) noexcept no
     engine.next_place_ns = min(engine.next_place_ns, at_ns)
 
 
-cdef void _failed(
+cdef void _back_off(
     EngineState *engine, Place *place, const char *what, const char *reason, int64_t now
 ) noexcept nogil:
-    """There is no connection: calls that wait for it end, and the next attempt waits."""
-    cdef Entry *entry
-    cdef bint starved = True
-    cdef int taken = TAKEN
-    snprintf(place.reason, REASON, b"%s %s: %s", what, place.target.name, reason)
+    """There is no connection, and the next attempt waits."""
+    snprintf(place.reason, sizeof(place.reason), b"%s %.200s: %s", what, place.target.name, reason)
     place.failed = True
     _look_at(engine, place, now + place.pause_ns)
     place.pause_ns = min(2 * place.pause_ns, LONGEST_PAUSE_NS)
+
+
+cdef void _failed(EngineState *engine, Place *place, const char *reason, int64_t now) noexcept nogil:
+    """An attempt to connect was in vain: so is a call of each of those that wait for it."""
+    cdef Entry *entry
+    cdef bint starved = True
+    cdef int taken = TAKEN
+    _back_off(engine, place, b"cannot connect to", reason, now)
     if engine.ending or not engine.begun or engine.pace != CLOSED_LOOP:
         return
     entry = place.idle.first
@@ -86,7 +93,8 @@ cdef void _failed(
     engine.used_up = engine.used_up or taken == USED_UP
 
 
-cdef void _ready(EngineState *engine, Place *place) noexcept nogil:
+cdef void _ready(EngineState *engine, Place *place, int64_t now) noexcept nogil:
+    place.link.ready_ns = now
     place.at_ns = 0
     place.failed = False
     if place.was_ready:
@@ -100,18 +108,17 @@ cdef void _ready(EngineState *engine, Place *place) noexcept nogil:
 
 cdef void _replace(EngineState *engine, Place *place, Link *link, int64_t now) noexcept nogil:
     """Its connection takes no more calls: have another one."""
+    cdef const char *reason = <const char *>&link.reason[0] if link.phase == LOST else GOAWAY_SAID
     cdef bint was_ready = place.at_ns == 0
-    cdef const char *reason
     place.link = NULL
     if not was_ready:
-        reason = &link.reason[0] if link.phase == LOST else GOAWAY_AT_ONCE
-        _failed(engine, place, b"cannot connect to", reason, now)
-    elif link.served:
+        _failed(engine, place, reason, now)
+    elif link.served or now - link.ready_ns >= OF_USE_NS:
         place.pause_ns = FIRST_PAUSE_NS
         _look_at(engine, place, now)
     else:
         # One that was of no use is not replaced over and over without a pause.
-        _failed(engine, place, b"lost the connection to", link.reason, now)
+        _back_off(engine, place, b"lost the connection to", reason, now)
 
 
 cdef void _down(EngineState *engine, Link *link, int64_t now) noexcept nogil:
@@ -133,7 +140,7 @@ cdef void _check(EngineState *engine, Link *link, int64_t now) noexcept nogil:
         return
     if link.phase == READY:
         if place.at_ns != 0:
-            _ready(engine, place)
+            _ready(engine, place, now)
         if link.session.next_stream_id == 0:
             link.phase = DRAINING
     if link.phase == DRAINING:

@@ -122,13 +122,17 @@ class Server(grpc.aio.Server):
         try:
             for bound, credentials in self._ports:
                 for one in bound.sockets:
-                    await self._listen(loop, one, credentials)
+                    await self._listen(loop, self._service, one, credentials)
         except BaseException:
             await self.stop(None)  # its sockets are closed: it cannot be started any more
             raise
 
     async def _listen(
-        self, loop: asyncio.AbstractEventLoop, bound: socket.socket, credentials: ServerCredentials | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        service: Service,
+        bound: socket.socket,
+        credentials: ServerCredentials | None,
     ) -> None:
         settings: dict[str, Any] = {}
         if credentials is not None:
@@ -137,7 +141,7 @@ class Server(grpc.aio.Server):
             settings["ssl_shutdown_timeout"] = SHUTDOWN_TIMEOUT
             _report_to(loop, credentials.context)
         listen = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
-        factory = functools.partial(ServerConnection, self._service)
+        factory = functools.partial(ServerConnection, service)
         self._listening.append(await listen(factory, sock=bound, backlog=ACCEPTS, **settings))
         bound.listen(BACKLOG)
 

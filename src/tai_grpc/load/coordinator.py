@@ -14,7 +14,8 @@ from itertools import zip_longest
 from typing import Any, BinaryIO, Final, Self, cast
 
 from tai_grpc._version import __version__
-from tai_grpc.errors import TaiGrpcError
+from tai_grpc.config import check_int
+from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.load.engine_process import GO, READY, STOP
 from tai_grpc.load.engines import Part
 from tai_grpc.load.errors import EngineProcessError
@@ -28,15 +29,32 @@ from tai_grpc.load.series import merged, together
 LOCAL: Final = (sys.executable, "-m", "tai_grpc.cli")
 """What runs `tai-grpc` on this machine."""
 
+MAX_PROCESSES: Final = 256
+
 _TICK: Final = 0.05
 _END_SECONDS: Final = 10.0
 """How long a process may take to end once it has said its last."""
 
 
 def commands(processes: int, via: Sequence[str]) -> list[list[str]]:
-    """Return what starts each engine process: `processes` here, and one by each of `via`, like "ssh box"."""
+    """Return what starts each engine process: `processes` here, and one by each of `via`, like "ssh box".
+
+    Raises:
+        ConfigError: a number is out of its range, or what `via` says is no command.
+    """
+    check_int("processes", processes, 0 if via else 1, MAX_PROCESSES)
     here = [[*LOCAL, "load", "engine"]] * processes
-    return here + [[*shlex.split(each), "tai-grpc", "load", "engine"] for each in via]
+    return here + [[*_words(each), "tai-grpc", "load", "engine"] for each in via]
+
+
+def _words(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ConfigError("via", command, f"a command, as a shell takes it ({error})") from None
+    if not words:
+        raise ConfigError("via", command, "a command, like 'ssh box'")
+    return words
 
 
 def coordinate(
@@ -53,9 +71,11 @@ def coordinate(
     `watch` and `stop` are as of `run.run_plan`.
 
     Raises:
+        ConfigError: the plan's connections or calls are too few to be divided.
         EngineProcessError: one of them cannot be started, or ended without a result.
         UnreachableError: one of them cannot connect to a host.
     """
+    _check(plan, len(started_by))
     with ExitStack() as stack:
         said: queue.Queue[tuple[int, Any]] = queue.Queue()
         processes = [
@@ -74,6 +94,14 @@ def coordinate(
         for process in processes:
             process.tell(GO)
         return _add_up(plan, _until_results(processes, said, watch, stop))
+
+
+def _check(plan: LoadPlan, processes: int) -> None:
+    threads = plan.threads * processes
+    if plan.connections < threads:
+        raise ConfigError("connections", plan.connections, f"at least one for each of {threads} threads")
+    if plan.total is not None and plan.total < processes:
+        raise ConfigError("total", plan.total, f"at least one for each of {processes} processes")
 
 
 class _Process:

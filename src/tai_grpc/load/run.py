@@ -73,10 +73,8 @@ def _connect(engine: Engine, timeout: float) -> None:
         raise UnreachableError(str(error)) from None
 
 
-def _feed(
-    plan: LoadPlan, part: Part, source: Source, ahead: threading.Event, over: threading.Event
-) -> None:
-    """Render requests whenever there is room for them, until it is `over`; `ahead`: there is none at first."""
+def _feed(plan: LoadPlan, part: Part, source: Source, ahead: threading.Event, over: threading.Event) -> None:
+    """Render requests whenever there is room for them, until it is `over`. `ahead`: there is none for now."""
     try:
         if plan.requests.fixed is not None:
             return

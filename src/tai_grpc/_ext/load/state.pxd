@@ -81,7 +81,8 @@ cdef struct Link:
     Buffer output  # what is on its way into the socket, from `sent` on
     size_t sent
     int64_t calls  # that have a stream here
-    bint served  # a call was answered here by the peer's own word
+    int64_t ready_ns
+    bint served  # the peer has answered a call here, or is about to
     char reason[REASON]  # why it was lost
 
 
@@ -93,7 +94,7 @@ cdef struct Place:
     int64_t pause_ns  # before the next attempt but one
     bint failed  # the last attempt to connect; until one succeeds
     bint was_ready
-    char reason[REASON]  # of that
+    char reason[2 * REASON]  # of that
     Queue idle  # closed loop: calls that are to be made here
     Place *next_listed
     bint listed  # among those where calls may be made

@@ -12,7 +12,7 @@ from tai_grpc.cli.help import epilog
 from tai_grpc.cli.interrupt import end_at_ctrl_c
 from tai_grpc.cli.load.options import Options, options
 
-SUBCOMMANDS: Final = ("compare",)
+SUBCOMMANDS: Final = ("compare", "engine")
 
 EXIT_CODES: Final = (
     ("0", "the load was made, and it held"),

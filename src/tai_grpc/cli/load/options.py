@@ -70,6 +70,8 @@ class Options:
     connections: int | None
     connect_timeout: float
     cpus: int
+    processes: int | None
+    via: tuple[str, ...]
     max_recv_message_size: int
     tls: bool
     cacert: str | None
@@ -305,7 +307,21 @@ _OPTIONS: Final = (
         type=int,
         default=1,
         show_default=True,
-        help="Threads that make the load, a core each.",
+        help="Threads that make the load, a core each; in each process.",
+    ),
+    _connections.option(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="Processes that make the load: calls, rate, concurrency and connections are divided among them, "
+        "and their histograms added exactly. Default: this one.",
+    ),
+    _connections.option(
+        "--via",
+        multiple=True,
+        metavar="COMMAND",
+        help="Add a process on another machine, by a command that runs `tai-grpc` there, like 'ssh box'; may "
+        "be repeated.",
     ),
     _connections.option(
         "--max-recv-message-size",

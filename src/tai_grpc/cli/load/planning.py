@@ -66,7 +66,9 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         closed=options.closed,
         warmup=warmup,
         timeout=options.timeout or MAX_TIMEOUT,
-        connections=max(len(hosts), options.cpus) if options.connections is None else options.connections,
+        connections=max(len(hosts), engine_threads(options))
+        if options.connections is None
+        else options.connections,
         connect_timeout=options.connect_timeout,
         threads=options.cpus,
         max_message_bytes=options.max_recv_message_size,
@@ -78,6 +80,11 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         name=options.name,
         tags=labels,
     )
+
+
+def engine_threads(options: Options) -> int:
+    """Return how many threads make the load, in all processes."""
+    return options.cpus * max(1, (options.processes or 0) + len(options.via))
 
 
 class _Given:

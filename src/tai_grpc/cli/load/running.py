@@ -17,6 +17,7 @@ from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.load.planning import make_plan
+from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.report import FORMATS
 from tai_grpc.load.result import EndReason, LoadResult
 from tai_grpc.load.thresholds import Threshold, breaches, parse_threshold
@@ -36,14 +37,22 @@ def run(ctx: click.Context, options: Options) -> None:
     thresholds = [parse_threshold(each) for each in options.fail_if]
     _check_output(options.output)
     plan = make_plan(ctx, options)
-    from tai_grpc.load.run import run_plan  # noqa: PLC0415 - not every build has it
-
     with _stopped_by_ctrl_c() as stop:
-        result = run_plan(plan, stop=stop)
+        result = _made(plan, options, stop)
     _write(options.output, FORMATS[options.form](result))
     if result.end_reason is EndReason.CANCEL:
         ctx.exit(INTERRUPTED)
     _judge(result, thresholds)
+
+
+def _made(plan: LoadPlan, options: Options, stop: threading.Event) -> LoadResult:
+    """Make the load here, or in the processes that were asked for."""
+    from tai_grpc.load.coordinator import commands, coordinate  # noqa: PLC0415 - not every build has them
+    from tai_grpc.load.run import run_plan  # noqa: PLC0415
+
+    if options.processes is None and not options.via:
+        return run_plan(plan, stop=stop)
+    return coordinate(plan, commands(options.processes or 0, options.via), stop=stop)
 
 
 def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
