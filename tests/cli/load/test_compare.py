@@ -23,7 +23,18 @@ async def report(reports: Path) -> Path:
     path = reports / "a.json"
     if not path.exists():
         async with echo_server() as echo:
-            call = ("--call", "echo.v1.Echo/Unary", "-r", "300", "-z", "1500ms", "-O", "json", "-o", str(path))
+            call = (
+                "--call",
+                "echo.v1.Echo/Unary",
+                "-r",
+                "300",
+                "-z",
+                "1500ms",
+                "-O",
+                "json",
+                "-o",
+                str(path),
+            )
             assert (await tai_grpc("load", echo.address, *call)).code == 0
     return path
 
