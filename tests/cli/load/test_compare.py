@@ -19,23 +19,16 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def report(reports: Path) -> Path:
-    """A report of a run of a second, made once."""
+    """A report of a run, made once and made long: what happened in it happens ten times, a second each."""
     path = reports / "a.json"
     if not path.exists():
         async with echo_server() as echo:
-            call = (
-                "--call",
-                "echo.v1.Echo/Unary",
-                "-r",
-                "300",
-                "-z",
-                "1500ms",
-                "-O",
-                "json",
-                "-o",
-                str(path),
-            )
+            call = ("--call", "echo.v1.Echo/Unary", "-r", "500", "-z", "1s", "-O", "json", "-o", str(path))
             assert (await tai_grpc("load", echo.address, *call)).code == 0
+        document: Any = json.loads(path.read_text())
+        parts = document["intervals"]
+        document["intervals"] = [{**part, "length": 1_000_000_000} for part in parts for _ in range(10)]
+        path.write_text(json.dumps(document))
     return path
 
 
@@ -43,9 +36,8 @@ def _worse(path: Path) -> Path:
     """The same run, in which half of the calls failed."""
     document: Any = json.loads(path.read_text())
     for part in (document, *document["intervals"]):
-        good = part["statusCodeDistribution"].get("OK", 0)
-        part["statusCodeDistribution"]["INTERNAL"] = good
-        part["count"] = 2 * good
+        part["statusCodeDistribution"]["INTERNAL"] = part["statusCodeDistribution"]["OK"]
+    document["count"] *= 2
     worse = path.with_name("worse.json")
     worse.write_text(json.dumps(document))
     return worse
