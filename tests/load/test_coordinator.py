@@ -40,7 +40,9 @@ async def run(
         )
 
 
-async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(echo: Echo) -> None:
+async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(
+    echo: Echo, capfd: pytest.CaptureFixture[str]
+) -> None:
     seen: list[Interval] = []
     plan = await plan_of(echo, data=NUMBERED, total=1001, concurrency=12, connections=4)
     result = await run(plan, commands(3, ()), seen)
@@ -54,6 +56,7 @@ async def test_processes_share_the_calls_and_their_histograms_are_added_exactly(
     assert parts.counts.tolist() == result.latencies.counts.tolist()
     assert sum((each.statuses for each in result.intervals), Counter()) == result.statuses
     assert merged(each.latencies for each in result.hosts).counts.tolist() == parts.counts.tolist()
+    assert capfd.readouterr() == ("", "")
 
 
 async def test_a_rate_is_divided(echo: Echo) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
-from typing import BinaryIO
+from typing import IO
 
 from tai_grpc._version import __version__
 from tai_grpc.errors import TaiGrpcError
@@ -25,7 +25,8 @@ STOP = "stop"
 
 def serve() -> int:
     """Run the part that stdin says, and return the process's exit code."""
-    told = sys.stdin.buffer
+    # The thread that listens may still do so when the process ends: it must not hold a buffer's lock then.
+    told = os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     # Whatever else writes to stdout, a library's warning say, must not come between the frames.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as said:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -39,7 +40,7 @@ def serve() -> int:
     return 0
 
 
-def _serve(told: BinaryIO, said: BinaryIO) -> None:
+def _serve(told: IO[bytes], said: IO[bytes]) -> None:
     version, plan, part = read_frame(told)
     if version != __version__:
         raise EngineProcessError(f"an engine process is of version {__version__}, its coordinator {version}")
@@ -53,7 +54,7 @@ def _serve(told: BinaryIO, said: BinaryIO) -> None:
     write_frame(said, result)
 
 
-def _hear_stop(told: BinaryIO, stop: threading.Event) -> None:
+def _hear_stop(told: IO[bytes], stop: threading.Event) -> None:
     with suppress(EOFError):
         read_frame(told)
     stop.set()

@@ -29,7 +29,7 @@ WHOLE: Final = Part()
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What makes the load of one process. `targets` are the plan's hosts, once for each engine that has it."""
+    """What makes the load of one process. `targets`: the plan's hosts, once for each engine that has it."""
 
     source: Source
     engines: tuple[Engine, ...]

@@ -6,21 +6,21 @@ Only between processes of ours: who may start an engine process can run anything
 from __future__ import annotations
 
 import pickle
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 MAX_FRAME_BYTES: Final = 1 << 30
 
 _SIZE: Final = 8
 
 
-def write_frame(pipe: BinaryIO, said: object) -> None:
+def write_frame(pipe: IO[bytes], said: object) -> None:
     """Say it; raises BrokenPipeError when nobody listens any more."""
     data = pickle.dumps(said)
     pipe.write(len(data).to_bytes(_SIZE, "big") + data)
     pipe.flush()
 
 
-def read_frame(pipe: BinaryIO) -> Any:
+def read_frame(pipe: IO[bytes]) -> Any:
     """Return what was said.
 
     Raises:
@@ -32,8 +32,10 @@ def read_frame(pipe: BinaryIO) -> Any:
     return pickle.loads(_exactly(pipe, size))  # noqa: S301 - see above
 
 
-def _exactly(pipe: BinaryIO, size: int) -> bytes:
-    data = pipe.read(size)
-    if len(data) != size:
-        raise EOFError("it has ended")
-    return data
+def _exactly(pipe: IO[bytes], size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:  # a pipe without a buffer gives what is there
+        if not (piece := pipe.read(size - len(data))):
+            raise EOFError("it has ended")
+        data += piece
+    return bytes(data)

@@ -113,7 +113,7 @@ def json_values(text: str, what: str = "the data") -> list[Any]:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             raise RequestError(
-                f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+                f"{what} is not JSON: {error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
             ) from None
         except RecursionError:
             raise RequestError(f"{what} is not JSON that can be sent: nested too deep") from None
