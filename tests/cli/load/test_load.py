@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import pty
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -14,7 +17,7 @@ import pytest
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from aio.certificates import Certificates
-from cli.command import Ran, ran, started, tai_grpc
+from cli.command import COMMAND, Ran, ran, started, tai_grpc
 from cli.load.plans import write_protoset
 from load.echo import POOL, SERVICE, Echo, echo_server
 from tai_grpc import aio
@@ -218,6 +221,40 @@ async def test_ctrl_c_ends_the_run_with_the_report_so_far(echo: Echo) -> None:
         result = await ran(process)
     assert (result.code, result.err) == (130, "")
     assert (result.json["endReason"], result.json["count"], result.json["abandoned"]) == ("cancel", 0, 3)
+
+
+async def test_a_second_ctrl_c_ends_the_program(tmp_path: Path) -> None:
+    """The first one waits for what goes on: here, for a host that takes connections and says nothing."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with started("load", address, *declared, "--connect-timeout", "80s") as process:
+            connected, _ = await loop.sock_accept(silent)
+            connected.close()
+            while process.returncode is None:
+                process.send_signal(signal.SIGINT)
+                await asyncio.sleep(0.05)
+            assert (await ran(process)).code == -signal.SIGINT
+
+
+async def test_the_run_is_seen_on_a_terminal(echo: Echo) -> None:
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, "load", echo.address, "--call", "echo.v1.Echo/Unary", "-r", "100", "-z", "1s"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    out, _ = await process.communicate()
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert "Count:\t100" in out.decode()
+    assert "echo.v1.Echo/Unary" in shown
+    assert "calls/s" in shown
 
 
 # --- services that are not ours ---

@@ -44,8 +44,9 @@ _WORSE: Final = (Verdict.SLOWER, Verdict.MIXED)
 def command(*, a: Path, b: Path, form: str, fail_if_worse: bool) -> None:
     """Compare the reports of two runs, B with A, figure by figure.
 
-    They are reports in JSON, as `tai-grpc load -O json` writes them; ghz's are read too. For each figure it is
-    said where the difference is likely to lie, judged by how much the parts of each run differ among themselves.
+    They are reports in JSON, as `tai-grpc load -O json` writes them; ghz's are read too. For each figure it
+    is said where the difference is likely to lie, judged by how much the parts of each run differ among
+    themselves.
     """
     comparison = compare(read_report(a), read_report(b))
     click.echo(to_json(comparison) if form == "json" else to_text(comparison), nl=False)
