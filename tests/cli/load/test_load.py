@@ -125,8 +125,9 @@ async def test_requests_are_compressed(echo: Echo) -> None:
 async def test_a_rate_is_an_open_loop(echo: Echo) -> None:
     report = await _json(echo, "Unary", "-r", "400", "-z", "500ms", "--warmup", "100ms")
     assert report["options"]["loop"] == "open"
-    assert report["count"] == 200
-    assert echo.calls["Unary"] == 240
+    # The last ones may be due too late to be sent, which is said.
+    assert report["count"] + report["missed"] == 200
+    assert echo.calls["Unary"] == 240 - report["missed"]
 
 
 async def test_a_rate_may_rise_and_calls_come_at_random(echo: Echo) -> None:
@@ -242,7 +243,7 @@ async def test_a_second_ctrl_c_ends_the_program(tmp_path: Path) -> None:
 async def test_the_run_is_seen_on_a_terminal(echo: Echo) -> None:
     ours, theirs = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "load", echo.address, "--call", "echo.v1.Echo/Unary", "-r", "100", "-z", "1s"),
+        *(*COMMAND, "load", echo.address, "--call", "echo.v1.Echo/Unary", "-r", "100", "-n", "100"),
         stdout=asyncio.subprocess.PIPE,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm"},
