@@ -112,6 +112,7 @@ def test_a_template_that_is_always_the_same_makes_a_constant_message() -> None:
         ('{"display_name":"{{.Nope}}"}', "is not known here"),
         ('{"display_name":{{.UUID}', "the data is not JSON"),
         ('{"display_name":"{{.UUID"}', "without its"),
+        ('{"inner":' * 900 + "{{.UUID}}" + "}" * 900, "the data is nested too deep"),
         ("{{.UUID}}", "a template came to"),
         ("{{.RequestNumber}}", "echo.v1.Item is given as a JSON object, not as 0"),
     ],

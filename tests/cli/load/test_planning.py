@@ -354,11 +354,12 @@ def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 GHZ = """config proto protoset call import-paths cacert cert key cname skipTLS insecure authority async rps
     load-schedule load-start load-step load-end load-step-duration load-max-duration concurrency
-    concurrency-schedule concurrency-start concurrency-end concurrency-step concurrency-step-duration
-    concurrency-max-duration total timeout duration max-duration duration-stop data data-file binary
-    binary-file metadata metadata-file stream-interval stream-call-duration stream-call-count stream-dynamic-messages
-    reflect-metadata output format skipFirst count-errors connections connect-timeout keepalive name tags cpus
-    debug enable-compression lb-strategy max-recv-message-size max-send-message-size
+    concurrency-schedule concurrency-start concurrency-end concurrency-step
+    concurrency-step-duration concurrency-max-duration total timeout duration max-duration
+    duration-stop data data-file binary binary-file metadata metadata-file stream-interval
+    stream-call-duration stream-call-count stream-dynamic-messages reflect-metadata output format
+    skipFirst count-errors connections connect-timeout keepalive name tags cpus debug
+    enable-compression lb-strategy max-recv-message-size max-send-message-size
     disable-template-functions disable-template-data"""
 SHORT = {"i": "import-paths", "c": "concurrency", "n": "total", "t": "timeout", "z": "duration",
     "x": "max-duration", "d": "data", "D": "data-file", "b": "binary", "B": "binary-file", "m": "metadata",
