@@ -1,6 +1,6 @@
 import pytest
 from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]  # protobuf's own, to compare
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tai_grpc.load.binary import split_binary
@@ -12,7 +12,6 @@ PROPOSE = built_in_method("tai.v1.Governor", "ProposePolicy")
 MESSAGE = Policy(id="a", rules={"k": "v" * 300}).SerializeToString()
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=200), min_size=1, max_size=5))
 def test_messages_after_their_lengths_are_taken_apart(names: list[str]) -> None:
     messages = [Policy(id=name, policy_type="t").SerializeToString() for name in names]

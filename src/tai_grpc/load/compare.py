@@ -16,7 +16,8 @@ from tai_grpc.load.report.text import columns, plural, printable
 
 NOTE: Final = (
     "The noise is that within the two runs. What differs from one start of a server, or one hour of a "
-    "machine, to the next comes on top: repeat the runs, in turn, before you believe a small difference."
+    "machine, to the next comes on top: repeat the runs, in turn, before you believe a small difference. "
+    "Longer runs tell smaller differences."
 )
 TOO_FEW_NOTE: Final = (
     f"A run must tell at least {MIN_SLICES} parts of its time, each of a second or so, and a percentile have "
