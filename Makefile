@@ -57,6 +57,7 @@ sanitize: build ## tests of the compiled parts on a build that stops at a wrong 
 	$(BIN)/python -c 'import sys, tai_grpc; sys.exit("$(SANITIZED)" not in tai_grpc.__file__)' && \
 	$(BIN)/python -m pytest --capture=sys tests/_ext/primitives tests/_ext/http2 tests/attacks/test_session.py \
 	  tests/resilience && \
+	$(BIN)/python -m pytest --capture=sys tests/_ext/load -k "not grpcio" && \
 	$(BIN)/python -m pytest --capture=sys tests/aio tests/_ext/aio \
 	  -k "not grpc.aio and not memory and not leaks and not soak and not load and not blocking"
 

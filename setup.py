@@ -41,8 +41,8 @@ LIMITS_OF_SOME = ("stream_reset_rate_limit", "max_continuations", "glitch_rate_l
 def native_libraries() -> dict[str, tuple[list[str], list[str]]]:
     """Return what compiler and linker need for each of the native rooms that is built.
 
-    TAI_GRPC_NATIVE says which: `yes` fails without nghttp2 or OpenSSL, `no` does not look for them, `auto` (or
-    nothing) takes what is there. The load engine is for Linux alone.
+    TAI_GRPC_NATIVE says which: `yes` fails without nghttp2 or OpenSSL, `no` does not look for them,
+    `auto` (or nothing) takes what is there. The load engine is for Linux alone.
     """
     wanted = os.environ.get("TAI_GRPC_NATIVE", "auto")
     if wanted not in ("yes", "no", "auto"):
@@ -68,7 +68,7 @@ def native_libraries() -> dict[str, tuple[list[str], list[str]]]:
         print("OpenSSL 3 was not found: building without the load engine")
     else:
         raise SystemExit(
-            "TAI_GRPC_NATIVE=yes, and pkg-config finds no openssl of version 3: install libssl-dev (Debian) or "
+            "TAI_GRPC_NATIVE=yes, and pkg-config finds no openssl from 3.0: install libssl-dev (Debian) or "
             "openssl-devel (Fedora), with pkg-config"
         )
     return rooms

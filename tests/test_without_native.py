@@ -147,6 +147,34 @@ def test_a_build_takes_it_where_it_is_there(
     assert "building without the native transport" in capsys.readouterr().out
 
 
+@pytest.fixture
+def without_openssl(tmp_path: Path) -> dict[str, str]:
+    """Where pkg-config finds nghttp2 and nothing else."""
+    where = subprocess.run(
+        ["pkg-config", "--variable=pcfiledir", "libnghttp2"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    (tmp_path / "libnghttp2.pc").symlink_to(Path(where) / "libnghttp2.pc")
+    return {"PKG_CONFIG_LIBDIR": str(tmp_path), "PKG_CONFIG_PATH": str(tmp_path)}
+
+
+def test_without_openssl_there_is_no_load_engine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], without_openssl: dict[str, str]
+) -> None:
+    rooms = built(monkeypatch, {**without_openssl, "TAI_GRPC_NATIVE": "auto"})
+    assert rooms == {"primitives", "http2", "aio"}
+    assert "OpenSSL 3 was not found: building without the load engine" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"pkg-config finds no openssl from 3\.0: install libssl-dev"):
+        built(monkeypatch, {**without_openssl, "TAI_GRPC_NATIVE": "yes"})
+
+
+def test_only_linux_has_the_load_engine(
+    monkeypatch: pytest.MonkeyPatch, without_openssl: dict[str, str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    rooms = built(monkeypatch, {**without_openssl, "TAI_GRPC_NATIVE": "yes"})
+    assert rooms == {"primitives", "http2", "aio"}
+
+
 def test_another_wish_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="TAI_GRPC_NATIVE is 'maybe': it takes yes, no or auto"):
         built(monkeypatch, {"TAI_GRPC_NATIVE": "maybe"})

@@ -1,9 +1,9 @@
 # cython: language_level=3, freethreading_compatible=True
 """Calls of an engine: how they begin, what they send, how they end.
 
-A call is one of those that may be under way at the same time; it is made over and over again. Its latency ends
-when the bytes with its status were read, not when their turn came. It begins when it was due or, of a closed
-loop, right before its request is handed to the session.
+A call is one of those that may be under way at the same time; it is made over and over again. Its
+latency ends when the bytes with its status were read, not when their turn came. It begins when it was
+due or, of a closed loop, right before its request is handed to the session.
 """
 
 from libc.stdint cimport int64_t
@@ -126,7 +126,6 @@ cdef int call_make(
     starved[0] = taken != TAKEN
     if taken != TAKEN:
         return taken
-    call.active = True
     call.measured = measured
     call.due_ns = due_ns
     call.started_ns = now
@@ -156,7 +155,9 @@ cdef int call_refuse(EngineState *engine, Place *place, int64_t due_ns, bint *st
     if taken == TAKEN:
         request_release(request)
         if measured:
-            _count_failure(engine, place.target, UNAVAILABLE, HERE, 0, place.reason, strlen(place.reason), now)
+            _count_failure(
+                engine, place.target, UNAVAILABLE, HERE, 0, place.reason, strlen(place.reason), now
+            )
     return taken
 
 
@@ -299,8 +300,8 @@ cdef void _ended(EngineState *engine, Call *call, const Event *event, int64_t no
 
 
 cdef void _count_failure(
-    EngineState *engine, TargetState *target, int code, int why, int64_t number, const char *text, size_t size,
-    int64_t now,
+    EngineState *engine, TargetState *target, int code, int why, int64_t number, const char *text,
+    size_t size, int64_t now,
 ) noexcept nogil:
     add(&target.statuses[code], 1)
     failures_add(&engine.failures, code, why, number, text, size)
@@ -344,7 +345,6 @@ cdef void _finish(EngineState *engine, Call *call) noexcept nogil:
     queue_remove(&engine.resends, &call.waiting)
     request_release(call.request)
     call.request = NULL
-    call.active = False
     store(&engine.in_flight, engine.in_flight - 1)
     if engine.pace == CLOSED_LOOP:
         queue_prepend(&call.place.idle, &call.waiting)

@@ -42,10 +42,10 @@ cdef int64_t WINDOW_BYTES = (<int64_t>1 << 30) - 1  # nothing that is received w
 cdef class Target:
     """A host that an engine calls.
 
-    `name` is what people know it by. `family`, `address`, `port`: where it is: `socket.AF_INET` or AF_INET6 and
-    a numeric address, or AF_UNIX and a path (and any port). `authority` is what requests say. With `tls` the
-    server's certificate has to be for `server_name`, a name or an address; "": any that is trusted will do.
-    Latencies up to `highest_ns` are told apart.
+    `name` is what people know it by. `family`, `address`, `port`: where it is: `socket.AF_INET` or
+    AF_INET6 and a numeric address, or AF_UNIX and a path (and any port). `authority` is what requests
+    say. With `tls` the server's certificate has to be for `server_name`, a name or an address; "": any
+    that is trusted will do. Latencies up to `highest_ns` are told apart.
 
     Raises:
         ConfigError: naming the argument and what it accepts.
@@ -112,22 +112,24 @@ cdef int _set_address(TargetState *state, int family, bytes address, int port) e
             return 0
     else:
         raise ConfigError("family", family, "AF_INET, AF_INET6 or AF_UNIX")
-    raise ConfigError("address", address.decode("utf-8", "replace"), "a numeric address, or a path of 1 to 107 bytes")
+    accepted = "a numeric address, or a path of 1 to 107 bytes"
+    raise ConfigError("address", address.decode("utf-8", "replace"), accepted)
 
 
 cdef class Engine:
     """Calls one method of `targets` over `connections` (1 to 100,000) of them in turn.
 
-    `path` is "/pkg.Service/Method". A call takes at most `timeout_ns`. Without `segments` it is a closed loop:
-    `concurrency` (1 to 1,000,000) callers, spread over the connections, each of which makes its next call when
-    the last has ended. With them calls are due at a rate, at most `concurrency` at a time: each segment has
-    seconds (None: for ever), a rate at its start and at its end, in calls a second. `poisson`: at random
-    distances, which `seed` decides. Of the schedule this engine makes the `first_arrival`-th call and each
-    `arrival_step`-th after it. Latencies count from when a call was due; `closed`: from when it was sent.
+    `path` is "/pkg.Service/Method". A call takes at most `timeout_ns`. Without `segments` it is a closed
+    loop: `concurrency` (1 to 1,000,000) callers, spread over the connections, each of which makes its
+    next call when the last has ended. With them calls are due at a rate, at most `concurrency` at a
+    time: each segment has seconds (None: for ever), a rate at its start and at its end, in calls a
+    second. `poisson`: at random distances, which `seed` decides. Of the schedule this engine makes the
+    `first_arrival`-th call and each `arrival_step`-th after it. Latencies count from when a call was
+    due; `closed`: from when it was sent.
 
-    Streams: `stream_messages` (-1: those of the request, once) are sent, one each `stream_interval_ns` (0: as
-    fast as the server reads), and none after `stream_duration_ns` (-1: no limit); after as many messages, or as
-    long, a server's stream is given up, as OK.
+    Streams: `stream_messages` (-1: those of the request, once) are sent, one each `stream_interval_ns`
+    (0: as fast as the server reads), and none after `stream_duration_ns` (-1: no limit); after as many
+    messages, or as long, a server's stream is given up, as OK.
 
     `end_waits` False: calls in flight when the time is over are given up and counted as abandoned.
 
@@ -233,11 +235,11 @@ cdef class Engine:
 
     def __dealloc__(self):
         if self.state is not NULL:
-            self.free()
+            self.dissolve()
             failures_free(&self.state.failures)
             free(self.state)
 
-    cdef int free(self) noexcept:
+    cdef int dissolve(self) noexcept:
         """All but the counters and the failures, which are still read."""
         cdef EngineState *state = self.state
         cdef size_t i
@@ -275,12 +277,12 @@ cdef class Engine:
             ConnectionError: naming the host and what is wrong.
             ConfigError: `timeout` is not above 0.
         """
-        cdef int64_t timeout_ns = <int64_t>(check_float("timeout", timeout, 0.0, MAX_SECONDS, above=True) * 1e9)
+        cdef double seconds = check_float("timeout", timeout, 0.0, MAX_SECONDS, above=True)
         cdef int result
         cdef const char *problem
         self.enter(MADE, RUNNING)
         with nogil:
-            result = loop_connect(self.state, timeout_ns)
+            result = loop_connect(self.state, <int64_t>(seconds * 1e9))
         if result == 0:
             self.stage = CONNECTED
             return
@@ -291,9 +293,9 @@ cdef class Engine:
         raise ConnectionError(problem.decode("utf-8", "replace"))
 
     def run(self, *, begin_ns, measure_ns, end_ns):
-        """Make calls from `begin_ns` on, those from `measure_ns` on measured, until `end_ns` or, with None, until
-        the source's numbers are used up and the last call has ended; times of CLOCK_MONOTONIC. Other threads run
-        meanwhile.
+        """Make calls from `begin_ns` on, those from `measure_ns` on measured, until `end_ns` or, with
+        None, until the source's numbers are used up and the last call has ended; times of
+        CLOCK_MONOTONIC. Other threads run meanwhile.
 
         Raises:
             ConfigError: the times are not in this order.
@@ -326,11 +328,11 @@ cdef class Engine:
             raise RuntimeError("an Engine that runs is not closed: stop it, and wait for run to return")
         if self.stage != CLOSED:
             self.stage = CLOSED
-            self.free()
+            self.dissolve()
 
     def errors(self):
-        """How measured calls failed: status code, what was said, how often. Of more than 100 kinds the others are
-        counted by code, as "other errors".
+        """How measured calls failed: status code, what was said, how often. Of more than 100 kinds the
+        others are counted by code, as "other errors".
         """
         return failures_list(&self.state.failures)
 

@@ -1,8 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True
 """A connection of an engine: a socket that does not wait, TLS where it is asked for, a session.
 
-Bytes go one way: session, (TLS), output, socket. While the socket is full nothing is taken out of the session,
-so the output holds no more than OUTPUT_BYTES and what one frame adds.
+Bytes go one way: session, (TLS), output, socket. While the socket is full nothing is taken out of the
+session, so the output holds no more than OUTPUT_BYTES and what one frame adds.
 """
 
 from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno

@@ -1,32 +1,30 @@
 # cython: language_level=3, freethreading_compatible=True
-"""The loop of an engine: connections and their replacement, timers, calls that are due, beginning and end.
+"""The loop of an engine: timers, calls that are due, beginning and end.
 
-A turn: what the clock says is done first, then calls are made where they may be, then what is to be sent goes
-out, then the loop sleeps until a socket, the timer, a fed source or `stop` wakes it. The timer is a descriptor
-with an absolute time, so it is as exact as the kernel's clock and no timer slack is added.
+A turn: what the clock says is done first, then calls are made where they may be, then what is to be sent
+goes out, then the loop sleeps until a socket, the timer, a fed source or `stop` wakes it. The timer is a
+descriptor with an absolute time, so it is as exact as the kernel's clock and no timer slack is added.
 """
 
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
-from libc.stdio cimport snprintf
 from libc.string cimport memset
 from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_NO_ERROR
-from tai_grpc._ext.http2.session cimport (
-    session_lost, session_problem, session_receive, session_terminate,
-)
+from tai_grpc._ext.http2.session cimport session_lost, session_problem, session_receive, session_terminate
 from tai_grpc._ext.load.calls cimport (
     call_abandon, call_duration_over, call_make, call_refuse, call_resend, call_send, call_too_late,
-    call_unavailable, link_events, link_takes_calls, place_touch, queue_remove,
+    call_unavailable, link_events, link_takes_calls, place_touch, queue_prepend, queue_remove,
 )
 from tai_grpc._ext.load.linux cimport (
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, TFD_TIMER_ABSTIME,
     epoll_event, epoll_wait, eventfd_read, itimerspec, timerfd_settime, timespec_of,
 )
 from tai_grpc._ext.load.link cimport (
-    link_bury, link_decrypt, link_flush, link_free, link_lose, link_open, link_read, link_touch, link_writable,
+    link_bury, link_decrypt, link_flush, link_free, link_lose, link_read, link_writable,
 )
+from tai_grpc._ext.load.places cimport link_check, place_connect, places_tend
 from tai_grpc._ext.load.schedule cimport schedule_advance, schedule_skip
 from tai_grpc._ext.load.source cimport STARVED, TAKEN, USED_UP, source_forget, source_miss
 from tai_grpc._ext.load.state cimport (
@@ -38,138 +36,8 @@ from tai_grpc._ext.primitives.clock cimport monotonic_ns
 cdef enum:
     EVENTS = 256  # taken from the kernel in a turn
 
-cdef int64_t FIRST_PAUSE_NS = 100_000_000
-cdef int64_t LONGEST_PAUSE_NS = 2_000_000_000
-# A connection that was there for so long was of use, if only to wait for calls.
-cdef int64_t OF_USE_NS = 1_000_000_000
 # How often the time that the thread had on a CPU is looked at.
 cdef int64_t CPU_INTERVAL_NS = 50_000_000
-
-cdef const char *TIMED_OUT = b"it took too long"
-cdef const char *GOAWAY_SAID = b"the server said GOAWAY"
-
-
-# --- Connections ----------------------------------------------------------------------------------------
-
-
-cdef void _connect(EngineState *engine, Place *place, int64_t now) noexcept nogil:
-    place.link = link_open(engine, place)
-    if place.link is NULL:
-        _failed(engine, place, b"out of memory", now)
-        return
-    _look_at(engine, place, now + engine.connect_timeout_ns)
-    if place.link.phase == LOST:
-        _down(engine, place.link, now)
-
-
-cdef void _look_at(EngineState *engine, Place *place, int64_t at_ns) noexcept nogil:
-    place.at_ns = at_ns
-    engine.next_place_ns = min(engine.next_place_ns, at_ns)
-
-
-cdef void _back_off(
-    EngineState *engine, Place *place, const char *what, const char *reason, int64_t now
-) noexcept nogil:
-    """There is no connection, and the next attempt waits."""
-    snprintf(place.reason, sizeof(place.reason), b"%s %.200s: %s", what, place.target.name, reason)
-    place.failed = True
-    _look_at(engine, place, now + place.pause_ns)
-    place.pause_ns = min(2 * place.pause_ns, LONGEST_PAUSE_NS)
-
-
-cdef void _failed(EngineState *engine, Place *place, const char *reason, int64_t now) noexcept nogil:
-    """An attempt to connect was in vain: so is a call of each of those that wait for it."""
-    cdef Entry *entry
-    cdef bint starved = True
-    cdef int taken = TAKEN
-    _back_off(engine, place, b"cannot connect to", reason, now)
-    if engine.ending or not engine.begun or engine.pace != CLOSED_LOOP:
-        return
-    entry = place.idle.first
-    while entry is not NULL and taken == TAKEN:
-        taken = call_refuse(engine, place, 0, &starved)
-        entry = entry.next
-    engine.starved = engine.starved or taken == STARVED
-    engine.used_up = engine.used_up or taken == USED_UP
-
-
-cdef void _ready(EngineState *engine, Place *place, int64_t now) noexcept nogil:
-    place.link.ready_ns = now
-    place.at_ns = 0
-    place.failed = False
-    if place.was_ready:
-        if engine.measuring:
-            store(&engine.reconnects, engine.reconnects + 1)
-    else:
-        place.was_ready = True
-        engine.settling -= 1
-    place_touch(engine, place)
-
-
-cdef void _replace(EngineState *engine, Place *place, Link *link, int64_t now) noexcept nogil:
-    """Its connection takes no more calls: have another one."""
-    cdef const char *reason = <const char *>&link.reason[0] if link.phase == LOST else GOAWAY_SAID
-    cdef bint was_ready = place.at_ns == 0
-    place.link = NULL
-    if not was_ready:
-        _failed(engine, place, reason, now)
-    elif link.served or now - link.ready_ns >= OF_USE_NS:
-        place.pause_ns = FIRST_PAUSE_NS
-        _look_at(engine, place, now)
-    else:
-        # One that was of no use is not replaced over and over without a pause.
-        _back_off(engine, place, b"lost the connection to", reason, now)
-
-
-cdef void _down(EngineState *engine, Link *link, int64_t now) noexcept nogil:
-    """It is lost: so are the calls on it."""
-    cdef Place *place = link.place
-    session_lost(link.session)
-    link_events(engine, link, now)
-    if place.link is link:
-        _replace(engine, place, link, now)
-    link_bury(engine, link)
-
-
-cdef void _check(EngineState *engine, Link *link, int64_t now) noexcept nogil:
-    """After something happened to a connection: its place follows."""
-    cdef Place *place = link.place
-    if link.phase == LOST:
-        if link.descriptor >= 0 or place.link is link:
-            _down(engine, link, now)
-        return
-    if link.phase == READY:
-        if place.at_ns != 0:
-            _ready(engine, place, now)
-        if link.session.next_stream_id == 0:
-            link.phase = DRAINING
-    if link.phase == DRAINING:
-        if place.link is link:
-            _replace(engine, place, link, now)
-        if link.calls == 0:
-            session_terminate(link.session, NGHTTP2_NO_ERROR)
-            link_flush(engine, link)
-            link_lose(link, b"")
-            _down(engine, link, now)
-
-
-cdef void _look_after_places(EngineState *engine, int64_t now) noexcept nogil:
-    cdef Place *place
-    cdef size_t i
-    if now < engine.next_place_ns:
-        return
-    engine.next_place_ns = INT64_MAX
-    for i in range(engine.place_count):
-        place = &engine.places[i]
-        if place.at_ns == 0:
-            continue
-        if now < place.at_ns:
-            engine.next_place_ns = min(engine.next_place_ns, place.at_ns)
-        elif place.link is not NULL:
-            link_lose(place.link, TIMED_OUT)
-            _down(engine, place.link, now)
-        else:
-            _connect(engine, place, now)
 
 
 # --- Calls ----------------------------------------------------------------------------------------------
@@ -197,14 +65,13 @@ cdef void _fill(EngineState *engine, Place *place) noexcept nogil:
     cdef int taken
     while place.idle.first is not NULL and link_takes_calls(place.link) and not engine.used_up:
         call = place.idle.first.call
-        taken = call_make(engine, call, place.link, 0, &call.starved)
-        if taken == STARVED:
-            engine.starved = True
-            return
-        if taken == USED_UP:
-            engine.used_up = True
-            return
         queue_remove(&place.idle, &call.waiting)
+        taken = call_make(engine, call, place.link, 0, &call.starved)
+        if taken != TAKEN:
+            queue_prepend(&place.idle, &call.waiting)
+            engine.starved = taken == STARVED
+            engine.used_up = taken == USED_UP
+            return
 
 
 cdef void _make_due(EngineState *engine, int64_t now) noexcept nogil:
@@ -232,14 +99,13 @@ cdef void _make_due(EngineState *engine, int64_t now) noexcept nogil:
             taken = call_refuse(engine, place, due_ns, &engine.arrival_starved)
         else:
             call = engine.free.first.call
+            queue_remove(&engine.free, &call.waiting)
             taken = call_make(engine, call, place.link, due_ns, &engine.arrival_starved)
-            if taken == TAKEN:
-                queue_remove(&engine.free, &call.waiting)
-        if taken == STARVED:
-            engine.starved = engine.held = True
-            return
-        if taken == USED_UP:
-            engine.used_up = True
+            if taken != TAKEN:
+                queue_prepend(&engine.free, &call.waiting)
+        if taken != TAKEN:
+            engine.starved = engine.held = taken == STARVED
+            engine.used_up = taken == USED_UP
             return
         schedule_advance(&engine.schedule)
 
@@ -251,8 +117,7 @@ cdef Place *_pick(EngineState *engine) noexcept nogil:
     cdef Place *place
     cdef Place *down = NULL
     cdef bint soon = False
-    cdef size_t i
-    for i in range(engine.place_count):
+    for _ in range(engine.place_count):
         place = &engine.places[engine.turn]
         engine.turn = engine.turn + 1 if engine.turn + 1 < engine.place_count else 0
         if link_takes_calls(place.link):
@@ -328,14 +193,20 @@ cdef void _flush(EngineState *engine, int64_t now) noexcept nogil:
         engine.dirty = link.next_dirty
         link.listed = False
         if link.phase == LOST:
-            _check(engine, link, now)
+            link_check(engine, link, now)
             continue
         if link.dirty:
-            link_flush(engine, link)
-            link_events(engine, link, now)
-        _check(engine, link, now)
-        if link_takes_calls(link):
-            _has_room(engine, link.place)
+            _put_out(engine, link, now)
+        else:
+            link_check(engine, link, now)
+
+
+cdef void _put_out(EngineState *engine, Link *link, int64_t now) noexcept nogil:
+    link_flush(engine, link)
+    link_events(engine, link, now)
+    link_check(engine, link, now)
+    if link_takes_calls(link):
+        _has_room(engine, link.place)
 
 
 cdef void _has_room(EngineState *engine, Place *place) noexcept nogil:
@@ -384,9 +255,12 @@ cdef void _on_link(EngineState *engine, Link *link, uint32_t events) noexcept no
             size = link_decrypt(engine, link)
     else:
         now = monotonic_ns()
-    _check(engine, link, now)
+    link_check(engine, link, now)
     if link.phase != LOST:
-        link_touch(engine, link)
+        # At once: the server need not wait until the other connections were read.
+        if engine.pace == CLOSED_LOOP and engine.begun and not engine.ending:
+            _fill(engine, link.place)
+        _put_out(engine, link, now)
 
 
 cdef int64_t _next_ns(EngineState *engine) noexcept nogil:
@@ -477,10 +351,9 @@ cdef int loop_connect(EngineState *engine, int64_t timeout_ns) noexcept nogil:
     engine.settling = engine.place_count
     engine.next_place_ns = INT64_MAX
     for i in range(engine.place_count):
-        engine.places[i].pause_ns = FIRST_PAUSE_NS
-        _connect(engine, &engine.places[i], now)
+        place_connect(engine, &engine.places[i], now)
     while engine.settling != 0 and loop_problem(engine) is NULL and load(&engine.stop_asked) == 0:
-        _look_after_places(engine, monotonic_ns())
+        places_tend(engine, monotonic_ns())
         _flush(engine, monotonic_ns())
         _free_dead(engine)
         if engine.settling == 0 or loop_problem(engine) is not NULL:
@@ -522,7 +395,7 @@ cdef int loop_run(EngineState *engine) noexcept nogil:
         if engine.begun and not engine.ending and 0 <= engine.end_ns <= now:
             store(&engine.timed_out, 1)
             _end(engine, now, engine.end_waits)
-        _look_after_places(engine, now)
+        places_tend(engine, now)
         _run_timers(engine, now)
         _make_calls(engine, now)
         _flush(engine, now)

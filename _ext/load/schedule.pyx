@@ -1,15 +1,16 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
 """When calls of an open loop are due.
 
-A schedule is a rate over time in pieces, each of which rises, falls or stays evenly. Arrival `k` is due at the
-time up to which the rate's integral is `k`: of one that is due in a segment, a quadratic equation's solution.
-Of a Poisson process the distances between successive `k` are not 1 but exponentially distributed about it.
+A schedule is a rate over time in pieces, each of which rises, falls or stays evenly. Arrival `k` is due
+at the time up to which the rate's integral is `k`: of one that is due in a segment, a quadratic
+equation's solution. Of a Poisson process the distances between successive `k` are not 1 but
+exponentially distributed about it.
 
 Several engines share a schedule: each takes every `step`-th arrival from its `first` on; of a Poisson process
 each makes one of a `step`-th of the rate, as those add up to one of the whole rate.
 """
 
-from libc.math cimport INFINITY, ceil, fmax, fmin, isinf, log1p, sqrt
+from libc.math cimport INFINITY, fmax, fmin, log1p, sqrt
 from libc.stdlib cimport calloc, free
 
 from tai_grpc.config import MAX_SECONDS, check_float, check_int
@@ -46,7 +47,8 @@ cdef int schedule_init(
         end_rate = check_float("rate", end, 0.0, MAX_RATE)
         if seconds is None:
             if segment.rate != end_rate or segment.rate == 0 or i != count - 1:
-                raise ConfigError("segments", segments, "without a duration the last one alone, at one rate above 0")
+                accepted = "without a duration the last one alone, at one rate above 0"
+                raise ConfigError("segments", segments, accepted)
             segment.seconds = segment.calls = INFINITY
         else:
             segment.seconds = check_float("duration", seconds, 0.0, MAX_SECONDS, above=True)
@@ -78,9 +80,11 @@ cdef void schedule_advance(Schedule *schedule) noexcept nogil:
 cdef int64_t schedule_skip(Schedule *schedule, int64_t end_ns) noexcept nogil:
     cdef int64_t left = 0
     cdef int64_t far
+    cdef double calls
     if not schedule.poisson:
         # All but the last few at once.
-        far = <int64_t>fmin((_calls_until(schedule, end_ns * 1e-9) - schedule.place) / schedule.step, 9e18) - 2
+        calls = _calls_until(schedule, end_ns * 1e-9) - schedule.place
+        far = <int64_t>fmin(calls / schedule.step, 9e18) - 2
         if far > 0 and schedule.due_ns >= 0:
             schedule.place += <double>far * schedule.step
             schedule.due_ns = _due_ns(schedule)
@@ -184,9 +188,10 @@ def arrivals(segments, Py_ssize_t count, *, bint poisson=False, seed=0, double f
 
 
 def skipped(
-    segments, Py_ssize_t taken, int64_t end_ns, *, bint poisson=False, seed=0, double first=0.0, double step=1.0
+    segments, Py_ssize_t taken, int64_t end_ns, *, bint poisson=False, seed=0, double first=0.0,
+    double step=1.0,
 ):
-    """How many calls are due before `end_ns` beyond the first `taken`, and when the next one is (-1: none is).
+    """How many calls are due before `end_ns` beyond the first `taken`, and when the next one is (-1: none).
 
     Raises:
         ConfigError: naming the value and its range.

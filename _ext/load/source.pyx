@@ -187,11 +187,11 @@ cdef bytes _compressed(bytes message):
 cdef class Source:
     """Hands out the calls of a run, to engines on any number of threads.
 
-    `total`: how many measured calls there are in all, 1 to 10^15; None: no limit. Calls of a warm-up are extra.
-    `fixed`: what they send, each the messages of a call and its metadata: call k sends number `first` + k *
-    `step` of them, over again where they are fewer (so several processes share one numbering). None: each call
-    sends what `feed` was given next, at most `capacity` requests (1 to 2^20) and `max_bytes` of which wait.
-    `gzip`: messages are compressed with gzip when they are given.
+    `total`: how many measured calls there are in all, 1 to 10^15; None: no limit. Calls of a warm-up are
+    extra. `fixed`: what they send, each the messages of a call and its metadata: call k sends number
+    `first` + k * `step` of them, over again where they are fewer (so several processes share one
+    numbering). None: each call sends what `feed` was given next, at most `capacity` requests (1 to 2^20)
+    and `max_bytes` of which wait. `gzip`: messages are compressed with gzip when they are given.
 
     Raises:
         ConfigError: naming the argument and its range.
@@ -282,8 +282,8 @@ cdef class Source:
         return room
 
     def wait_for_room(self, double timeout):
-        """Wait until half of the ring is free, at most `timeout` seconds; False when it is not, or `close` was
-        called. Other threads run meanwhile.
+        """Wait until half of the ring is free, at most `timeout` seconds; False when it is not, or
+        `close` was called. Other threads run meanwhile.
 
         Raises:
             ConfigError: `timeout` is not from 0 to a week.

@@ -135,12 +135,12 @@ cdef int tls_output(SSL *ssl, Buffer *buffer) noexcept nogil:
 cdef class TlsContext:
     """How a client speaks TLS: version 1.2 and up, HTTP/2 by ALPN.
 
-    `ca`: the authorities that are trusted, PEM; None: those that OpenSSL finds on this machine. `certificate`,
-    with what leads to its authority, and `key` show the client to the server, PEM. `verify` False: any
-    certificate of the server will do, whoever issued it and for what name.
+    `ca`: the authorities that are trusted, PEM; None: those that OpenSSL finds on this machine.
+    `certificate`, with what leads to its authority, and `key` show the client to the server, PEM.
+    `verify` False: any certificate of the server will do, whoever issued it and for what name.
 
     Raises:
-        ConfigError: `ca`, `certificate` or `key` is not what it should be, or one of the latter two is missing.
+        ConfigError: `ca`, `certificate` or `key` is not what it should be, or one of the last two is missing.
     """
 
     def __cinit__(self, *, bytes ca=None, bytes certificate=None, bytes key=None, bint verify=True):
@@ -232,7 +232,8 @@ cdef int _use_key(bytes pem, SSL_CTX *context) except -1:
         ERR_clear_error()
         key = PEM_read_bio_PrivateKey(bio, NULL, NO_PASSWORD, NULL)
         if key is NULL:
-            raise ConfigError("key", f"{len(pem)} bytes", f"a private key in PEM, without a password{_said()}")
+            accepted = f"a private key in PEM, without a password{_said()}"
+            raise ConfigError("key", f"{len(pem)} bytes", accepted)
         if SSL_CTX_use_PrivateKey(context, key) != 1 or SSL_CTX_check_private_key(context) != 1:
             raise ConfigError("key", f"{len(pem)} bytes", f"the certificate's private key{_said()}")
     finally:

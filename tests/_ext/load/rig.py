@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,8 @@ from tai_grpc._ext.load.source import Source
 
 OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, NOT_FOUND = 0, 1, 2, 4, 5
 RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 8, 13, 14
+
+Addresses = str | Sequence[str] | Sequence[Target]
 
 FIXED = (((b"hello",), ()),)
 
@@ -119,8 +121,7 @@ class Rig:
     ) -> None:
         for run in self.runs:
             run.engine.stop()
-        while any(run.engine.in_flight for run in self.runs):
-            await asyncio.sleep(0)
+        await until(lambda: not any(run.engine.in_flight for run in self.runs))
         for run in self.runs:
             run.engine.close()
         await self.link.aclose()
@@ -130,14 +131,7 @@ class Rig:
         self.server, address = await self.link.serve(made(handlers))
         return address
 
-    def engine(
-        self,
-        addresses: str | Sequence[str] | Sequence[Target],
-        calls: Source,
-        *,
-        name: str = "unary",
-        **settings: Any,
-    ) -> Run:
+    def engine(self, addresses: Addresses, calls: Source, *, name: str = "unary", **settings: Any) -> Run:
         """Return an engine that is not connected, for the method that serves this kind of call."""
         each = [addresses] if isinstance(addresses, str) else addresses
         targets = [place if isinstance(place, Target) else target_of(place) for place in each]
@@ -151,9 +145,7 @@ class Rig:
         self.runs.append(run)
         return run
 
-    async def run(
-        self, addresses: str | Sequence[str] | Sequence[Target], calls: Source, **settings: Any
-    ) -> Run:
+    async def run(self, addresses: Addresses, calls: Source, **settings: Any) -> Run:
         """Connect and run to the end of the source."""
         return await (await self.engine(addresses, calls, **settings).connect()).run()
 
@@ -175,5 +167,19 @@ async def echo(request: bytes, _context: Any) -> bytes:
 async def run_all(runs: Sequence[Run]) -> None:
     """Run engines that share a source, each on a thread of its own, to the source's end."""
     began = time.monotonic_ns()
-    times = {"begin_ns": began, "measure_ns": began, "end_ns": None}
-    await asyncio.gather(*(asyncio.to_thread(run.engine.run, **times) for run in runs))
+
+    def run(each: Run) -> None:
+        each.engine.run(begin_ns=began, measure_ns=began, end_ns=None)
+
+    await asyncio.gather(*(asyncio.to_thread(run, each) for each in runs))
+
+
+def starves(run: Run, number: int) -> bool:
+    """Whether so many calls have ended and the next one waits for its request."""
+    return run.count == number and run.source.starved > number
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what an engine's thread or a server's task brings about; the test's own limit ends it."""
+    while not condition():  # noqa: ASYNC110 - a thread without the GIL sets no event
+        await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,7 +22,9 @@ from _ext.load.rig import (
     echo,
     run_all,
     source,
+    starves,
     target_of,
+    until,
 )
 from tai_grpc._ext.load.source import Source
 from tai_grpc.errors import ConfigError
@@ -130,8 +133,7 @@ async def test_a_call_without_an_answer_ends_at_its_timeout_and_the_server_hears
     run = await rig.run(address, calls, concurrency=4, timeout_ns=300_000_000)
     assert run.statuses == {OK: 30, DEADLINE_EXCEEDED: 10}
     assert {text for _, text, _ in run.engine.errors()} <= {"no answer within 0.3 s", "Deadline Exceeded"}
-    while cancelled < 10:
-        await asyncio.sleep(0)
+    await until(lambda: cancelled >= 10)
 
 
 async def test_a_warm_up_is_made_and_not_measured(native: Rig) -> None:
@@ -163,8 +165,7 @@ async def test_an_end_lets_calls_in_flight_end_and_begins_no_others(rig: Rig) ->
     address = await rig.serve(unary=unary)
     run = await rig.engine(address, source(), concurrency=5).connect()
     task = run.begin(seconds=0.2)
-    while not run.engine.timed_out:
-        await asyncio.sleep(0.01)
+    await until(lambda: run.engine.timed_out)
     assert not task.done()
     answer.set()
     await task
@@ -188,8 +189,7 @@ async def test_an_end_that_does_not_wait_abandons_calls_in_flight(rig: Rig) -> N
     run = await rig.engine(address, source(), concurrency=5, end_waits=False).connect()
     await run.run(seconds=0.2)
     assert (run.statuses, run.engine.abandoned, run.engine.timed_out) == ({}, 5, True)
-    while cancelled < 5:
-        await asyncio.sleep(0)
+    await until(lambda: cancelled >= 5)
 
 
 async def test_stop_ends_a_run_at_once(native: Rig) -> None:
@@ -204,8 +204,7 @@ async def test_stop_ends_a_run_at_once(native: Rig) -> None:
     run = await native.engine(address, source(), concurrency=3).connect()
     task = run.begin()
     await begun.wait()
-    while run.engine.in_flight < 3:
-        await asyncio.sleep(0)
+    await until(lambda: run.engine.in_flight >= 3)
     run.engine.stop()
     await task
     assert (run.statuses, run.engine.abandoned, run.engine.timed_out) == ({}, 3, False)
@@ -263,7 +262,7 @@ async def test_a_message_that_is_too_large_for_the_limit_is_a_failure(rig: Rig) 
     ]
 
 
-# --- Streams ----------------------------------------------------------------------------------------------
+# --- Streams --------------------------------------------------------------------------------------------
 
 
 async def _split(request: bytes, _context: Any) -> AsyncIterator[bytes]:
@@ -340,8 +339,7 @@ async def test_a_servers_stream_is_given_up_after_so_many_messages_as_ok(rig: Ri
     run = await rig.run(address, source(10), name="split", stream_messages=4, concurrency=2)
     assert run.statuses == {OK: 10}
     assert run.engine.messages_received == 40
-    while ended < 10:
-        await asyncio.sleep(0)
+    await until(lambda: ended >= 10)
 
 
 async def test_a_servers_stream_is_given_up_after_its_duration_as_ok(rig: Rig) -> None:
@@ -411,7 +409,7 @@ async def test_an_answer_without_a_message_is_a_failure(rig: Rig) -> None:
     assert run.engine.errors() == [(INTERNAL, "the server sent more than one response", 2)]
 
 
-# --- Fed from Python --------------------------------------------------------------------------------------
+# --- Fed from Python ------------------------------------------------------------------------------------
 
 
 async def test_fed_requests_are_sent_each_once_and_in_order(rig: Rig) -> None:
@@ -444,8 +442,7 @@ async def test_calls_wait_for_requests_that_are_fed_late(rig: Rig) -> None:
     run = await rig.engine(address, calls, concurrency=2).connect()
     task = run.begin()
     for number in range(4):
-        while run.engine.in_flight or calls.issued < number or calls.starved <= number:
-            await asyncio.sleep(0)
+        await until(partial(starves, run, number))
         assert calls.feed((b"late",), ())
     await task
     assert run.statuses == {OK: 4}
@@ -482,7 +479,7 @@ def test_what_cannot_be_sent_is_refused_when_it_is_given() -> None:
         Source(total=1, fixed=(((b"",), (("grpc-timeout", "1S"),)),))
     with pytest.raises(TypeError, match="a message is bytes, not str"):
         Source(total=1, fixed=((("",), ()),))  # type: ignore[arg-type]  # that is the point
-    with pytest.raises(ConfigError, match="fixed=.*at least one request"):
+    with pytest.raises(ConfigError, match=r"fixed=.*at least one request"):
         Source(total=1, fixed=())
     with pytest.raises(ConfigError, match="total=0"):
         Source(total=0, fixed=(((b"",), ()),))

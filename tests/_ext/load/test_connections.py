@@ -1,4 +1,4 @@
-"""Connections: how they are made, what is said when they cannot be, what becomes of calls when they are lost."""
+"""Connections: how they are made, what is said when they cannot be, and calls on those that are lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from _ext.load.rig import OK, UNAVAILABLE, Rig, echo, made, run_all, source, target_of
+from _ext.load.rig import OK, UNAVAILABLE, Rig, echo, made, run_all, source, target_of, until
 from aio.peer import CANCEL, DATA, END_STREAM, MAX_CONCURRENT_STREAMS, REFUSED_STREAM, Peer, scripted
 from tai_grpc._ext.load.engine import Engine, Target
 from tai_grpc.errors import ConfigError
@@ -38,14 +38,12 @@ def free_port() -> int:
     return port
 
 
-# --- Making them ------------------------------------------------------------------------------------------
+# --- Making them ----------------------------------------------------------------------------------------
 
 
 async def test_a_host_that_refuses_is_named(native: Rig, free_port: int) -> None:
     run = native.engine(f"127.0.0.1:{free_port}", source(1))
-    with pytest.raises(
-        ConnectionError, match=rf"^cannot connect to 127.0.0.1:{free_port}: Connection refused$"
-    ):
+    with pytest.raises(ConnectionError, match=f"cannot connect to 127.0.0.1:{free_port}: Connection refused"):
         await run.connect()
 
 
@@ -88,7 +86,7 @@ async def test_a_server_that_speaks_something_else_is_told_of(native: Rig) -> No
 
     async with scripted(speak) as scene:
         run = native.engine(scene.target, source(1))
-        with pytest.raises(ConnectionError, match="cannot connect to .*: the peer broke HTTP/2"):
+        with pytest.raises(ConnectionError, match=": the peer broke HTTP/2"):
             await run.connect()
 
 
@@ -98,9 +96,7 @@ async def test_a_server_that_closes_at_once_is_told_of(native: Rig) -> None:
 
     async with scripted(leave) as scene:
         run = native.engine(scene.target, source(1))
-        with pytest.raises(
-            ConnectionError, match="cannot connect to .*: (the peer closed it|Connection reset)"
-        ):
+        with pytest.raises(ConnectionError, match=r": (the peer closed it|Connection reset)"):
             await run.connect()
 
 
@@ -110,7 +106,7 @@ async def test_a_server_that_says_nothing_takes_too_long(native: Rig) -> None:
 
     async with scripted(say_nothing) as scene:
         run = native.engine(scene.target, source(1))
-        with pytest.raises(ConnectionError, match="cannot connect to .*: it took too long"):
+        with pytest.raises(ConnectionError, match=": it took too long"):
             await run.connect(0.2)
 
 
@@ -189,7 +185,7 @@ async def test_close_tells_the_server(native: Rig) -> None:
         await told.wait()
 
 
-# --- Losing them ------------------------------------------------------------------------------------------
+# --- Losing them ----------------------------------------------------------------------------------------
 
 
 async def test_calls_that_a_goaway_leaves_out_are_made_on_a_new_connection(native: Rig) -> None:
@@ -284,17 +280,14 @@ async def test_a_server_that_goes_down_and_comes_back_is_called_again(rig: Rig, 
     address = await rig.serve(unary=echo)
     run = await rig.engine(address, source(), concurrency=4, connections=2, segments=segments).connect()
     task = run.begin()
-    while run.statuses.get(OK, 0) < 50:
-        await asyncio.sleep(0)
+    await until(lambda: run.statuses.get(OK, 0) >= 50)
     await rig.server.stop(None)
-    while not any("cannot connect to" in text for _, text, _ in run.engine.errors()):
-        await asyncio.sleep(0)
+    await until(lambda: any("cannot connect to" in text for _, text, _ in run.engine.errors()))
     server = rig.link.make_server(made({"unary": echo}))
     assert server.add_insecure_port(address)
     await server.start()
     before = run.statuses[OK]
-    while run.statuses[OK] < before + 50 or run.engine.reconnects < 2:
-        await asyncio.sleep(0)
+    await until(lambda: not (run.statuses[OK] < before + 50 or run.engine.reconnects < 2))
     run.engine.stop()
     await task
     assert set(run.statuses) <= {OK, UNAVAILABLE, 1}
@@ -308,12 +301,10 @@ async def test_a_host_that_is_down_leaves_the_calls_of_an_open_loop_to_the_other
     segments = ((None, 1000.0, 1000.0),)
     run = await native.engine(targets, source(), connections=2, segments=segments).connect()
     task = run.begin()
-    while targets[1].statuses()[OK] < 10:
-        await asyncio.sleep(0)
+    await until(lambda: targets[1].statuses()[OK] >= 10)
     await going.stop(None)
     before = targets[0].statuses()[OK]
-    while targets[0].statuses()[OK] < before + 300:
-        await asyncio.sleep(0)
+    await until(lambda: targets[0].statuses()[OK] >= before + 300)
     run.engine.stop()
     await task
     assert targets[0].statuses()[UNAVAILABLE] == 0
@@ -340,11 +331,40 @@ async def test_a_servers_max_age_costs_no_call(native: Rig) -> None:
     _, address = await native.link.serve(made({"unary": echo}), options=options)
     run = await native.engine(address, source(), connections=3, concurrency=9).connect()
     task = run.begin()
-    while run.engine.reconnects < 9:
-        await asyncio.sleep(0)
+    await until(lambda: run.engine.reconnects >= 9)
     run.engine.stop()
     await task
     assert set(run.statuses) == {OK}
+
+
+@pytest.mark.parametrize("segments", [None, ((None, 2000.0, 2000.0),)], ids=["closed loop", "open loop"])
+async def test_a_connection_without_stream_ids_left_is_replaced(
+    native: Rig, streams_left: Any, segments: Any
+) -> None:
+    address = await native.serve(unary=echo)
+    run = await native.engine(address, source(200), concurrency=8, connections=2, segments=segments).connect()
+    streams_left.leave(run.engine, 20)
+    await run.run()
+    assert run.statuses == {OK: 200}
+    assert run.engine.reconnects == 2
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_an_engine_leaves_no_descriptor_behind(native: Rig, free_port: int) -> None:
+    address = await native.serve(unary=echo)
+    before = descriptors()
+    run = await native.run(address, source(100), connections=10)
+    refused = native.engine(f"127.0.0.1:{free_port}", source(1), connections=3)
+    with pytest.raises(ConnectionError):
+        await refused.connect()
+    assert descriptors() > before
+    run.engine.close()
+    refused.engine.close()
+    # The server's ends of them close a little later.
+    await until(lambda: descriptors() == before)
 
 
 async def test_calls_wait_their_turn_where_the_server_allows_one_at_a_time(native: Rig) -> None:
@@ -406,15 +426,14 @@ async def test_engines_of_a_process_stop_with_the_connection_down(native: Rig) -
     calls = source(2000)
     runs = [await native.engine(address, calls, concurrency=2).connect() for _ in range(2)]
     task = asyncio.create_task(run_all(runs))
-    while calls.issued < 100:
-        await asyncio.sleep(0)
+    await until(lambda: calls.issued >= 100)
     await native.server.stop(None)
     for run in runs:
         run.engine.stop()
     await task
 
 
-# --- What is no engine --------------------------------------------------------------------------------------
+# --- What is no engine ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -451,7 +470,7 @@ def test_places_that_are_none_are_refused(place: dict[str, Any], message: str) -
 
 
 def test_an_engine_without_targets_is_refused() -> None:
-    with pytest.raises(ConfigError, match="targets=.*at least one Target"):
+    with pytest.raises(ConfigError, match=r"targets=.*at least one Target"):
         Engine([], source(1), path="/a/b")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
-from _ext.load.rig import DEADLINE_EXCEEDED, OK, Rig, echo, run_all, source
+from _ext.load.rig import DEADLINE_EXCEEDED, OK, Rig, echo, run_all, source, starves, until
 from tai_grpc._ext.load.source import Source
 
 RATE = 500.0
@@ -95,8 +96,7 @@ async def test_calls_that_were_due_before_the_end_and_not_sent_are_missed(rig: R
     address = await rig.serve(unary=unary)
     run = rig.engine(address, source(), segments=((0.1, 1000.0, 1000.0), (None, 1e-3, 1e-3)), concurrency=2)
     task = (await run.connect()).begin(seconds=0.3)
-    while not run.engine.timed_out:
-        await asyncio.sleep(0.01)
+    await until(lambda: run.engine.timed_out)
     answer.set()
     await task
     # One more is due at 0.1 s, with the segment that follows.
@@ -156,8 +156,7 @@ async def test_a_latency_counts_from_when_a_call_was_due_and_its_timeout_from_wh
         timeout_ns=200_000_000,
     )
     task = (await run.connect()).begin()
-    while not run.statuses:
-        await asyncio.sleep(0)
+    await until(lambda: run.count != 0)
     answer.set()
     await task
     assert run.statuses[DEADLINE_EXCEEDED] >= 1
@@ -170,8 +169,7 @@ async def test_calls_that_are_due_wait_for_requests_that_are_fed_late(native: Ri
     run = await native.engine(address, calls, segments=((None, 1e6, 1e6),)).connect()
     task = run.begin()
     for number in range(3):
-        while run.count < number or calls.starved <= number:
-            await asyncio.sleep(0)
+        await until(partial(starves, run, number))
         assert calls.feed((b"",), ())
     await task
     assert run.statuses == {OK: 3}

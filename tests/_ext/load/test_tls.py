@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from _ext.load.rig import OK, UNAVAILABLE, Rig, Run, echo, made, source, target_of
+from _ext.load.rig import OK, UNAVAILABLE, Rig, Run, echo, made, source, target_of, until
 from aio.certificates import Certificates
 from aio.implementations import IMPLEMENTATIONS
 from tai_grpc._ext.load.tls import TlsContext
@@ -59,9 +59,8 @@ async def test_calls_go_over_tls_to_a_server_of_a_trusted_authority(
 async def test_large_messages_go_both_ways(rig: Rig, certificates: Certificates) -> None:
     address = await serve(rig, certificates)
     calls = source(20, fixed=(((b"x" * 1_000_000,), ()),))
-    run = await secure(
-        rig, address, TlsContext(ca=certificates.authority), source=calls, concurrency=4
-    ).connect()
+    context = TlsContext(ca=certificates.authority)
+    run = await secure(rig, address, context, source=calls, concurrency=4).connect()
     await run.run()
     assert run.statuses == {OK: 20}
     assert run.engine.bytes_sent > 20_000_000
@@ -104,9 +103,7 @@ async def test_a_client_without_the_certificate_that_is_asked_for_is_told_so(
     """With TLS 1.3 the server says so after the client's handshake is done."""
     address = await serve(rig, certificates, client_ca=certificates.authority)
     run = secure(rig, address, TlsContext(ca=certificates.authority))
-    with pytest.raises(
-        ConnectionError, match=r"cannot connect to .*: (TLS: .*certificate|the peer closed it|Conn)"
-    ):
+    with pytest.raises(ConnectionError, match=r": (TLS: .*certificate|the peer closed it|Connection)"):
         await run.connect()
 
 
@@ -148,9 +145,7 @@ async def test_without_verifying_any_server_will_do(rig: Rig, certificates: Cert
 async def test_a_server_without_tls_is_told_of(rig: Rig, certificates: Certificates) -> None:
     address = await rig.serve(unary=echo)
     run = secure(rig, address, TlsContext(ca=certificates.authority))
-    with pytest.raises(
-        ConnectionError, match=r"cannot connect to .*: (TLS: wrong version number|the peer closed)"
-    ):
+    with pytest.raises(ConnectionError, match=r": (TLS: wrong version number|the peer closed)"):
         await run.connect()
 
 
@@ -180,42 +175,36 @@ async def test_a_server_that_does_not_choose_http2_is_told_of(
 ) -> None:
     async with tls_peer(certificates, tmp_path, protocols) as address:
         run = secure(native, address, TlsContext(ca=certificates.authority))
-        with pytest.raises(
-            ConnectionError, match=r": (no HTTP/2: the peer chose no ALPN h2|TLS: .*no application)"
-        ):
+        with pytest.raises(ConnectionError, match=r": (no HTTP/2: the peer chose no ALPN h2|TLS: .*no appl)"):
             await run.connect()
 
 
 async def test_tls_that_loses_its_connection_is_made_again(rig: Rig, certificates: Certificates) -> None:
     address = await serve(rig, certificates)
-    run = await secure(
-        rig, address, TlsContext(ca=certificates.authority), source=source(), concurrency=4
-    ).connect()
+    context = TlsContext(ca=certificates.authority)
+    run = await secure(rig, address, context, source=source(), concurrency=4).connect()
     task = run.begin()
-    while run.statuses.get(OK, 0) < 50:
-        await asyncio.sleep(0)
+    await until(lambda: run.statuses.get(OK, 0) >= 50)
     await rig.server.stop(None)
-    while not any("cannot connect to" in text for _, text, _ in run.engine.errors()):
-        await asyncio.sleep(0)
+    await until(lambda: any("cannot connect to" in text for _, text, _ in run.engine.errors()))
     server = rig.link.make_server(made({"unary": echo}))
     server.add_secure_port(address, server_credentials(rig, certificates))
     await server.start()
     before = run.statuses[OK]
-    while run.statuses[OK] < before + 50:
-        await asyncio.sleep(0)
+    await until(lambda: run.statuses[OK] >= before + 50)
     run.engine.stop()
     await task
     assert run.engine.reconnects == 1
     assert set(run.statuses) <= {OK, UNAVAILABLE, 1}
 
 
-# --- What is no certificate -----------------------------------------------------------------------------------
+# --- What is no certificate -----------------------------------------------------------------------------
 
 
 def test_what_is_no_pem_is_refused_by_its_name(certificates: Certificates) -> None:
     broken = certificates.authority.replace(b"M", b"!")
     cut = certificates.server_key[:200]
-    for settings, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"ca": b""}, "ca='0 bytes': expected certificates in PEM"),
         ({"ca": b"no PEM"}, "ca='6 bytes': expected certificates in PEM"),
         ({"ca": broken}, "ca=.*: expected certificates in PEM [(]"),
@@ -223,7 +212,7 @@ def test_what_is_no_pem_is_refused_by_its_name(certificates: Certificates) -> No
         ({"certificate": b"x", "key": b"y"}, "certificate='1 bytes': expected certificates in PEM"),
         (
             {"certificate": certificates.client_chain},
-            "key=None: expected PEM, as certificate and key go together",
+            "key=None: expected PEM, as certificate and key",
         ),
         ({"key": certificates.client_key}, "certificate=None: expected PEM"),
         ({"certificate": certificates.client_chain, "key": cut}, "key=.*: expected a private key in PEM"),
@@ -231,7 +220,8 @@ def test_what_is_no_pem_is_refused_by_its_name(certificates: Certificates) -> No
             {"certificate": certificates.client_chain, "key": certificates.server_key},
             "key=.*: expected the certificate's private key [(]key values mismatch",
         ),
-    ):
+    ]
+    for settings, message in refused:
         with pytest.raises(ConfigError, match=message):
             TlsContext(**settings)
 
@@ -239,5 +229,5 @@ def test_what_is_no_pem_is_refused_by_its_name(certificates: Certificates) -> No
 def test_a_key_with_a_password_is_refused_without_asking_for_it(certificates: Certificates) -> None:
     key = load_pem_private_key(certificates.client_key, None)
     encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-    with pytest.raises(ConfigError, match="key=.*: expected a private key in PEM, without a password"):
+    with pytest.raises(ConfigError, match=r"key=.*: expected a private key in PEM, without a password"):
         TlsContext(certificate=certificates.client_chain, key=encrypted)

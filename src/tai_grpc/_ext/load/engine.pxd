@@ -40,5 +40,5 @@ cdef class Engine:
     ) except -1
     cdef int make_parts(self, object connections, object concurrency) except -1
     cdef int make_descriptors(self) except -1
-    cdef int free(self) noexcept
+    cdef int dissolve(self) noexcept
     cdef int enter(self, int stage, int next) except -1

@@ -32,7 +32,6 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_do_handshake(SSL *ssl)
     int SSL_read(SSL *ssl, void *data, int size)
     int SSL_write(SSL *ssl, const void *data, int size)
-    int SSL_shutdown(SSL *ssl)
     int SSL_get_error(const SSL *ssl, int result)
     void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **protocol, unsigned int *size)
     long SSL_set_tlsext_host_name(SSL *ssl, const char *name)
@@ -48,7 +47,6 @@ cdef extern from "openssl/ssl.h" nogil:
     const int SSL_VERIFY_PEER
     const int SSL_ERROR_WANT_READ
     const int SSL_ERROR_ZERO_RETURN
-    const int SSL_ERROR_SSL
 
 cdef extern from "openssl/x509v3.h" nogil:
     ctypedef struct X509:
@@ -87,7 +85,6 @@ cdef extern from "openssl/bio.h" nogil:
 
 cdef extern from "openssl/err.h" nogil:
     void ERR_clear_error()
-    unsigned long ERR_get_error()
     unsigned long ERR_peek_last_error()
     const char *ERR_reason_error_string(unsigned long error)
     int ERR_GET_LIB(unsigned long error)

@@ -29,8 +29,7 @@ cdef enum Pace:
     OPEN_LOOP = 1
 
 cdef enum Kind:
-    UNARY = 0
-    # Bits of a method's kind.
+    # Bits of a method's kind; a unary one has none.
     CLIENT_STREAM = 1
     SERVER_STREAM = 2
 
@@ -108,7 +107,6 @@ cdef struct Call:
     Request *request
     int64_t due_ns
     int64_t started_ns
-    bint active  # it has a request, and no end yet
     bint measured
     bint starved
     int resends

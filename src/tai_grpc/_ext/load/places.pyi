@@ -1,0 +1,1 @@
+# Its functions are for other compiled modules: see the .pxd.
