@@ -127,7 +127,7 @@ def test_every_option_is_in_the_table_of_its_side(side: str, names: Mapping[str,
 
 @pytest.mark.parametrize(
     "command",
-    # `serve` and `demo` are run by the tests of the command line.
+    # `serve`, `bench` and `demo` are run by the tests of the command line.
     [
         command
         for document in ("README.md", "docs/load.md")
