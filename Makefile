@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 SANITIZED := build/sanitize
 SOURCES := $(shell find _ext src protos -name '*.pyx' -o -name '*.pxd' -o -name '*.proto') setup.py pyproject.toml
 
-.PHONY: demo test bench sanitize fuzz soak kill-sweep lint build wheel clean help
+.PHONY: demo test bench bench-save bench-compare sanitize fuzz soak kill-sweep lint build wheel clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.tools: pyproject.toml scripts/system-packages
 	@scripts/system-packages $(PYTHON)
@@ -38,12 +38,23 @@ $(VENV)/.peers: $(VENV)/.tools
 	  while read -r peer; do $(BIN)/python -m pip install --quiet "$$peer" || true; done
 	@touch $@
 
-# MACRO: arguments of bench.macro, as in `make bench MACRO=--quick`.
-bench: build $(VENV)/.peers ## what calls cost, beside a no-op and beside other packages; saved as JSON in .benchmarks
+# BENCH: arguments of tai-grpc bench, as in `make bench BENCH=--quick`.
+bench: build $(VENV)/.peers ## every figure to reach, beside other implementations; writes bench/RESULTS.md: ten minutes
 	@scripts/bench-peers
-	@$(BIN)/python -m pytest bench --benchmark-enable --benchmark-only --benchmark-autosave \
-	  --benchmark-disable-gc --benchmark-columns=min,median,iqr,ops,rounds --benchmark-sort=name
-	@$(BIN)/python -m bench.macro $(MACRO)
+	@$(BIN)/tai-grpc bench $(BENCH)
+
+SUITE := $(BIN)/python -m pytest bench --benchmark-enable --benchmark-only --benchmark-disable-gc \
+  --benchmark-columns=min,median,iqr,ops,rounds --benchmark-sort=name
+
+bench-save: build $(VENV)/.peers ## our own figures by pytest-benchmark, saved as JSON in .benchmarks for bench-compare
+	@$(SUITE) --benchmark-autosave
+
+# Of the least of the rounds, which other processes disturb least.
+THRESHOLD ?= 30
+bench-compare: build $(VENV)/.peers ## against what was saved last: fails when one is slower by more than THRESHOLD=30 %
+	@ls .benchmarks/*/*.json >/dev/null 2>&1 || \
+	  { echo "bench-compare: nothing was saved to compare with: call make bench-save before the change" >&2; exit 2; }
+	@$(SUITE) --benchmark-compare --benchmark-compare-fail=min:$(THRESHOLD)%
 
 # PYTHONMALLOC: Python's own pools would hide an access beside an object. Leaks are not looked for: Python leaves
 # memory to the system when it ends. A test asks for more memory than there is, which must give a null pointer.

@@ -127,8 +127,13 @@ def test_every_option_is_in_the_table_of_its_side(side: str, names: Mapping[str,
 
 @pytest.mark.parametrize(
     "command",
-    # `serve` and `demo` are run by the tests of the command line.
-    [command for command in commands("README.md", "tai-grpc") if command.split()[1] in ("call", "load")],
+    # `serve`, `bench` and `demo` are run by the tests of the command line.
+    [
+        command
+        for document in ("README.md", "docs/load.md")
+        for command in commands(document, "tai-grpc")
+        if command.split()[1] in ("call", "load")
+    ],
 )
 async def test_a_command_runs(command: str, address: str) -> None:
     arguments = shlex.split(command.replace(ADDRESS, address))[1:]

@@ -100,11 +100,21 @@ def test_the_command_line_says_so_too(package: Path) -> None:
     for arguments in (
         ["serve"],
         ["call", "127.0.0.1:1", "a.B/C"],
-        ["load", "127.0.0.1:1", "--call", "a.B/C"],
     ):
         ran = run(package, program.format([*arguments, "--transport", "native"]))
         assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1)
         assert ran.stderr.startswith("tai-grpc: transport='native': expected 'grpcio' in this build")
+
+
+def test_load_says_what_it_needs(package: Path) -> None:
+    program = (
+        "import sys; from tai_grpc.cli import main; sys.argv[1:] = ['load', 'a:1', '--call', 'a.B/C']; main()"
+    )
+    ran = run(package, program)
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
+    assert ran.stderr.startswith(
+        "tai-grpc: this build of tai-grpc is without the load engine: install libnghttp2"
+    )
 
 
 def built(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> set[str]:

@@ -1,13 +1,11 @@
 # cython: language_level=3
 """One connection of a client for any number of threads, without an event loop or a thread of its own.
 
-Whoever waits first leads: it polls the socket, reads for all, and wakes those whose calls it heard of. They
-follow: each waits on a lock of its own. When the leader's own call has what it waits for, it wakes another
-one that waits, which leads from there on. What a thread sends it writes by itself, as far as the socket takes
-it; what is left goes with the leader's poll, which is woken through a pipe.
+The threads that wait share it (sharing.pyx): the one that leads reads, for all. What a thread sends it writes
+by itself, as far as the socket takes it; what is left goes with the leader's turn.
 
-The lock is held but for the polls. Nothing is called under it that a caller could have written: messages are
-bytes here, and what is collected meanwhile only puts its stream on a list.
+Nothing is called under the lock that a caller could have written: messages are bytes here, and a stream that
+is collected meanwhile is only put on a list.
 
 While nobody waits, nothing is read, and no ping is sent or answered: keepalive is looked at when a call
 waits. A server that pings an idle client, and gets no answer, may end the connection; the next call finds
@@ -17,95 +15,81 @@ After a fork the child has copies of the descriptors and must not use them: it c
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
-from cpython.pythread cimport (
-    NOWAIT_LOCK, PY_LOCK_INTR, WAIT_LOCK, PyLockStatus, PyThread_acquire_lock, PyThread_allocate_lock,
-    PyThread_free_lock, PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock,
-)
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport strerror
-from posix.unistd cimport close, read, write
+from posix.unistd cimport close
 
-from tai_grpc._ext.aio.compression cimport compressed as compressed_message
-from tai_grpc._ext.aio.compression cimport decompressed
+from tai_grpc._ext.aio.client_session cimport (
+    client_settings, goaway_reason, pings_too_many, queue_full, session_reason,
+)
+from tai_grpc._ext.aio.sharing cimport POLLIN, POLLOUT, Awaited, Shared
 from tai_grpc._ext.http2.buffers cimport Buffer, buffer_append, buffer_free
-from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text, metadata_append, metadata_of
-from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR
+from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL, NGHTTP2_NO_ERROR
 from tai_grpc._ext.http2.session cimport (
-    session_defaults, session_free, session_lost, session_max_streams, session_new, session_next_event,
-    session_output, session_ping, session_problem, session_receive, session_request, session_streams,
-    session_terminate, stream_half_close, stream_message_read, stream_release, stream_reset,
-    stream_send_message,
+    session_free, session_lost, session_new, session_next_event, session_output, session_ping,
+    session_receive, session_request, session_streams, session_terminate, stream_release, stream_reset,
 )
 from tai_grpc._ext.http2.state cimport (
-    BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, CLIENT, ENDED, GOAWAY, HIGH_WATER, IDENTITY, MESSAGE,
-    OTHER, PONG, RESPONSE, SETTINGS, UNPROCESSED, UNSENT, WRITABLE, Event, SessionSettings, StreamState,
+    BY_STATUS, ENDED, GOAWAY, MESSAGE, PONG, RESPONSE, SETTINGS, WRITABLE, Event, SessionSettings,
+    StreamState,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
-import socket
 import ssl
-
-cdef extern from "poll.h" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd *descriptors, unsigned long count, int timeout_ms)
-    const short POLLIN
-    const short POLLOUT
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int descriptor, void *data, size_t size, int flags)
     ssize_t send(int descriptor, const void *data, size_t size, int flags)
-    int shutdown(int descriptor, int how)
     const int MSG_DONTWAIT
     const int MSG_NOSIGNAL
-    const int SHUT_RDWR
-
-cdef extern from "pythread.h":
-    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long us, int interruptible) nogil
 
 cdef enum:
     READ_BYTES = 65536
     WRITE_BYTES = 262144
-    CANCELLED = 1
-    DEADLINE_EXCEEDED = 4
-    RESOURCE_EXHAUSTED = 8
-    INTERNAL = 13
-
-# How many calls one connection queues beyond those that the server takes at once.
-cdef int64_t MAX_QUEUED_CALLS = 65_536
-# A poll's longest turn. Whoever has no deadline goes round again.
-cdef int64_t LONGEST_TURN_NS = 600_000_000_000
 
 cdef object _want_read = ssl.SSLWantReadError
 cdef object _tls_errors = (ssl.SSLError, ValueError)
 
 
-@cython.final
-cdef class Packed:
-    """A message as it came, compressed."""
+@cython.no_gc_clear  # its connection is wanted when it goes
+cdef class BlockingOwner(Awaited):
+    """What gets the events of a stream, and is waited for."""
 
-    cdef bytes data
+    def __cinit__(self):
+        self.stream = NULL
+
+    def __dealloc__(self):
+        if self.stream is not NULL:
+            self.connection.bury(self.stream)
+
+    cdef int on_response(self) except -1:
+        return 0
+
+    cdef int on_message(self, const char *data, size_t size, bint compressed) except -1:
+        return 0
+
+    cdef int on_ended(self, const Event *event) except -1:
+        return 0
+
+    cdef int give_up(self) except -1:
+        return 0
 
 
-@cython.no_gc_clear  # the descriptors and the session are wanted when it goes
-cdef class BlockingConnection:
+@cython.no_gc_clear  # the descriptor and the session are wanted when it goes
+cdef class BlockingConnection(Shared):
     """The client's end of a connection that is connected: `sock` is given away. Sizes are in bytes.
 
     `tls`: None, or an `ssl.SSLObject` after its handshake and the `MemoryBIO`s that it reads and writes.
     """
 
     def __cinit__(self):
-        self.descriptor = self.wake_reader = self.wake_writer = -1
-        self.lock = PyThread_allocate_lock()
+        self.descriptor = -1
         self.received = <char *>malloc(READ_BYTES)
-        if self.lock is NULL or self.received is NULL:
+        if self.received is NULL:
             raise MemoryError
 
     def __init__(
@@ -122,14 +106,9 @@ cdef class BlockingConnection:
         int64_t keepalive_timeout_ns=20_000_000_000,
         bint keepalive_without_calls=False,
     ):
-        cdef SessionSettings settings = session_defaults(CLIENT)
+        cdef SessionSettings settings = client_settings(max_message_bytes, max_header_bytes, window_bytes)
         if self.session is not NULL:
             raise RuntimeError("a BlockingConnection is made once")
-        settings.max_message_bytes = max_message_bytes
-        settings.max_header_bytes = max_header_bytes
-        if window_bytes > 0:
-            settings.window_bytes = window_bytes
-            settings.connection_window_bytes = max(settings.connection_window_bytes, window_bytes)
         self.session = session_new(&settings)
         if self.session is NULL:
             raise MemoryError
@@ -145,11 +124,7 @@ cdef class BlockingConnection:
         if tls is not None:
             self.tls, self.tls_in, self.tls_out = tls
             self.secure = True
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        self.wake_reader = ours.detach()
-        self.wake_writer = theirs.detach()
+        self.open_pipe()
         sock.setblocking(False)
         self.descriptor = sock.detach()
 
@@ -163,8 +138,6 @@ cdef class BlockingConnection:
         buffer_free(&self.clear)
         buffer_free(&self.output)
         self.close_descriptor()
-        if self.lock is not NULL:
-            PyThread_free_lock(self.lock)
 
     # --- For Python ---
 
@@ -182,73 +155,14 @@ cdef class BlockingConnection:
             self.flush()
             if self.tls is not None:
                 self.decrypt()  # what came with the end of the handshake
-            self.wait(None, READY, deadline_ns)
+            self.wait(self, 0, deadline_ns)
         finally:
             self.leave_lock()
         return self.ready and not self.draining
 
     def is_full(self):
         """Whether as many calls wait for their turn as may."""
-        return session_streams(self.session) >= session_max_streams(self.session) + MAX_QUEUED_CALLS
-
-    def start(
-        self, bytes method not None, metadata, bytes request, int64_t deadline_ns, int encoding, bint single
-    ):
-        """Start a call; None when none can be started here any more. Without `request` they are a stream.
-
-        Raises TypeError and ValueError that name a key of `metadata`.
-        """
-        cdef BlockingStream stream = BlockingStream.__new__(BlockingStream)
-        cdef int64_t timeout_ns = -1
-        cdef Buffer fields
-        cdef bytes packed = None
-        stream.connection = self
-        stream.messages = []
-        stream.deadline_ns = deadline_ns
-        stream.encoding = encoding
-        stream.single = single
-        if request is not None and encoding != 0:
-            packed = compressed_message(request, encoding)
-        if deadline_ns != 0:
-            timeout_ns = max(<int64_t>1, deadline_ns - monotonic_ns())
-        fields.data = NULL
-        fields.size = fields.capacity = 0
-        try:
-            if metadata:
-                metadata_append(metadata, &fields)
-            self.take_lock()
-            try:
-                if self.draining or self.over:
-                    return None
-                self.reserve_grave()
-                stream.stream = session_request(
-                    self.session, PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method),
-                    PyBytes_AS_STRING(self.authority), PyBytes_GET_SIZE(self.authority), self.secure,
-                    timeout_ns, encoding, PyBytes_AS_STRING(self.user_agent),
-                    PyBytes_GET_SIZE(self.user_agent), &fields,
-                    <void *>stream,
-                )
-                if stream.stream is NULL:
-                    self.draining = True
-                    return None
-                self.owned_streams += 1
-                if request is not None:
-                    if packed is None:
-                        stream_send_message(
-                            stream.stream, PyBytes_AS_STRING(request), PyBytes_GET_SIZE(request), False
-                        )
-                    else:
-                        stream_send_message(
-                            stream.stream, PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed), True
-                        )
-                    stream.half_closed = True
-                    stream_half_close(stream.stream)
-                self.flush()
-            finally:
-                self.leave_lock()
-        finally:
-            buffer_free(&fields)
-        return stream
+        return queue_full(self.session)
 
     def drain(self):
         """Start no more calls; close once those there are have ended."""
@@ -283,12 +197,7 @@ cdef class BlockingConnection:
 
     def forget(self):
         """In the child of a fork: let go of the parent's connection without touching it."""
-        self.lock = PyThread_allocate_lock()  # the old one may be held by a thread that is not here
-        if self.lock is NULL:
-            raise MemoryError
-        self.holder = 0
-        self.first_waiter = self.last_waiter = NULL
-        self.led = False
+        self.begin_anew()
         self.tls = None
         self.close_descriptor()
         self.take_lock()
@@ -297,189 +206,57 @@ cdef class BlockingConnection:
         finally:
             self.leave_lock()
 
-    # --- The lock ---
+    # --- For its calls: with the lock ---
 
-    cdef int take_lock(self) except -1:
-        cdef unsigned long me = PyThread_get_thread_ident()
-        if PyThread_acquire_lock(self.lock, NOWAIT_LOCK) == 0:
-            if self.holder == me:
-                raise RuntimeError("a finalizer that runs within a call of this connection cannot use it")
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-        self.holder = me
-        return 0
+    cdef int request(
+        self, BlockingOwner owner, bytes method, int64_t timeout_ns, int encoding, const Buffer *metadata
+    ) except -1:
+        if self.draining or self.over:
+            return 0
+        self.reserve_grave()
+        owner.stream = session_request(
+            self.session, PyBytes_AS_STRING(method), PyBytes_GET_SIZE(method),
+            PyBytes_AS_STRING(self.authority), PyBytes_GET_SIZE(self.authority), self.secure, timeout_ns,
+            encoding, PyBytes_AS_STRING(self.user_agent), PyBytes_GET_SIZE(self.user_agent), metadata,
+            <void *>owner,
+        )
+        if owner.stream is NULL:
+            self.draining = True
+            return 0
+        self.owned_streams += 1
+        return 1
 
-    cdef int leave_lock(self) except -1:
-        """Nothing between the look at the graves and the release lets another thread run."""
-        try:
-            while self.grave_count != 0 or PyList_GET_SIZE(self.abandoned) != 0:
-                self.exhume()
-        finally:
-            self.holder = 0
-            PyThread_release_lock(self.lock)
-        return 0
+    # --- What Shared asks for: with the lock ---
 
-    # --- Waiting: with the lock ---
+    cdef bint is_so(self, int wanted) noexcept:
+        """Whether calls can be started, or never will be."""
+        return self.ready or self.over
 
-    cdef int wait(self, BlockingStream stream, int wanted, int64_t deadline_ns) except -1:
-        """1: it is so; 0: the deadline has passed. Raises what a signal's handler raises."""
-        try:
-            while not self.is_so(stream, wanted):
-                if deadline_ns != 0 and monotonic_ns() >= deadline_ns:
-                    return 0
-                if self.led:
-                    self.follow(stream, deadline_ns)
-                else:
-                    self.lead(stream, deadline_ns)
-            return 1
-        finally:
-            self.hand_over()
-
-    cdef bint is_so(self, BlockingStream stream, int wanted) noexcept:
-        if stream is None:
-            return self.ready or self.over
-        if stream.has_ended:
-            return True
-        if wanted == ANSWERED:
-            return stream.has_answer
-        if wanted == READABLE:
-            return stream.head < PyList_GET_SIZE(stream.messages)
-        if wanted == WRITABLE_AGAIN:
-            if stream.stream.queued <= HIGH_WATER:
-                return True
-            stream.stream.wants_writable = True
-        return False
-
-    cdef int lead(self, BlockingStream stream, int64_t deadline_ns) except -1:
-        """Poll once, and do for all what there is to do."""
-        cdef pollfd descriptors[2]
-        cdef int64_t now = monotonic_ns()
-        cdef int64_t turn_ns = LONGEST_TURN_NS
-        cdef int64_t due_ns = self.keep_alive(now)
-        cdef char[64] dust
-        cdef int timeout_ms, found, failure
+    cdef int lead(self, Awaited awaited, int64_t deadline_ns) except -1:
+        cdef int64_t due_ns = self.keep_alive(monotonic_ns())
+        cdef int64_t until_ns = deadline_ns if due_ns == 0 or 0 < deadline_ns < due_ns else due_ns
+        cdef short events = POLLIN
+        cdef int failure
         if self.over:
             return 0
-        if deadline_ns != 0:
-            turn_ns = min(turn_ns, max(<int64_t>0, deadline_ns - now))
-        if due_ns != 0:
-            turn_ns = min(turn_ns, max(<int64_t>0, due_ns - now))
-        timeout_ms = <int>((turn_ns + 999_999) // 1_000_000)
-        descriptors[0].fd = self.descriptor
-        descriptors[0].events = POLLIN
         if self.output_sent < self.output.size:
-            descriptors[0].events |= POLLOUT
-        descriptors[1].fd = self.wake_reader
-        descriptors[1].events = POLLIN
-        descriptors[0].revents = descriptors[1].revents = 0
-        self.led = True
-        self.leads_for = NULL if stream is None else <void *>stream
+            events |= POLLOUT
         try:
-            self.leave_lock()
+            failure = self.poll_for(awaited, self.descriptor, &events, until_ns)
         finally:
-            with nogil:
-                found = poll(descriptors, 2, timeout_ms)
-                failure = errno
-            self.take_lock()
-            self.led = False
+            if self.over:
+                self.close_descriptor()  # which `lose` left to this thread, as it was polling
         if self.over:
-            self.close_descriptor()  # which `lose` left to this thread, as it was polling
             return 0
-        if found < 0:
-            if failure != EINTR:
-                return self.lose(strerror(failure).decode("utf-8", "replace"))
-            return self.heed_signals()
-        if descriptors[1].revents != 0:
-            while read(self.wake_reader, dust, 64) == 64:
-                pass
-        if descriptors[0].revents & ~POLLOUT:
+        if failure != 0:
+            return self.lose(strerror(failure).decode("utf-8", "replace"))
+        if events & ~POLLOUT:
             self.receive()
         elif self.pinging and due_ns != 0 and monotonic_ns() >= due_ns:
             return self.lose(
                 f"keepalive: the server answered no ping within {self.keepalive_timeout_ns / 1e9:g} s"
             )
         return self.flush()
-
-    cdef int follow(self, BlockingStream stream, int64_t deadline_ns) except -1:
-        """Wait until woken, or until the deadline."""
-        cdef Waiter waiter
-        cdef long long us = -1
-        cdef PyLockStatus status
-        waiter.lock = PyThread_allocate_lock()
-        if waiter.lock is NULL:
-            raise MemoryError
-        PyThread_acquire_lock(waiter.lock, WAIT_LOCK)
-        waiter.stream = NULL if stream is None else <void *>stream
-        waiter.woken = False
-        waiter.next = NULL
-        waiter.previous = self.last_waiter
-        if self.last_waiter is NULL:
-            self.first_waiter = &waiter
-        else:
-            self.last_waiter.next = &waiter
-        self.last_waiter = &waiter
-        if deadline_ns != 0:
-            us = max(<int64_t>0, deadline_ns - monotonic_ns()) // 1000 + 1
-        try:
-            self.leave_lock()
-        finally:
-            with nogil:
-                status = PyThread_acquire_lock_timed(waiter.lock, us, 1)
-            self.take_lock()
-            if waiter.previous is NULL:
-                self.first_waiter = waiter.next
-            else:
-                waiter.previous.next = waiter.next
-            if waiter.next is NULL:
-                self.last_waiter = waiter.previous
-            else:
-                waiter.next.previous = waiter.previous
-            PyThread_free_lock(waiter.lock)
-        return self.heed_signals() if status == PY_LOCK_INTR else 0
-
-    cdef int heed_signals(self) except -1:
-        """Without the lock: a handler may well close the channel."""
-        self.hand_over()
-        try:
-            self.leave_lock()
-            PyErr_CheckSignals()
-        finally:
-            self.take_lock()
-        return 0
-
-    cdef int wake(self, BlockingStream stream) noexcept:
-        """Wake who waits for this stream; None: for the connection."""
-        cdef void *wanted = NULL if stream is None else <void *>stream
-        cdef Waiter *waiter = self.first_waiter
-        if self.led and self.leads_for == wanted:
-            self.poke()
-        while waiter is not NULL:
-            if waiter.stream == wanted and not waiter.woken:
-                waiter.woken = True
-                PyThread_release_lock(waiter.lock)
-            waiter = waiter.next
-        return 0
-
-    cdef int hand_over(self) noexcept:
-        """If nobody leads, have one that waits do it. Those that are woken already come by themselves."""
-        cdef Waiter *waiter = self.first_waiter
-        if self.led:
-            return 0
-        while waiter is not NULL:
-            if waiter.woken:
-                return 0
-            waiter = waiter.next
-        if self.first_waiter is not NULL:
-            self.first_waiter.woken = True
-            PyThread_release_lock(self.first_waiter.lock)
-        return 0
-
-    cdef int poke(self) noexcept:
-        """End the leader's poll. A full pipe does as well."""
-        cdef char one = 1
-        if self.led:
-            write(self.wake_writer, &one, 1)
-        return 0
 
     cdef int64_t keep_alive(self, int64_t now) except -1:
         """Ping a silent server; return when to look again, 0: never."""
@@ -543,7 +320,7 @@ cdef class BlockingConnection:
 
     cdef int drain_events(self) except -1:
         cdef Event *event
-        cdef BlockingStream stream
+        cdef BlockingOwner owner
         while True:
             event = session_next_event(self.session)
             if event is NULL:
@@ -551,35 +328,31 @@ cdef class BlockingConnection:
             if event.kind <= ENDED:
                 if event.stream is NULL or event.stream.owner is NULL:
                     continue
-                stream = <BlockingStream>event.stream.owner
+                owner = <BlockingOwner>event.stream.owner
                 if event.kind == MESSAGE:
-                    stream.on_message(event.data, event.size, event.flag != 0)
+                    owner.on_message(event.data, event.size, event.flag != 0)
                 elif event.kind == ENDED:
-                    stream.on_ended(event)
+                    if event.why == BY_STATUS:
+                        self.served = True
+                    owner.on_ended(event)
                 elif event.kind == RESPONSE:
                     self.served = True
-                    stream.has_answer = True
+                    owner.on_response()
                 elif event.kind != WRITABLE:
                     continue
-                self.wake(stream)
+                self.wake(owner)
             elif event.kind == SETTINGS:
                 self.ready = True
-                self.wake(None)
+                self.wake(self)
             elif event.kind == PONG:
                 self.pinging = False
             elif event.kind == GOAWAY:
                 self.heard_goaway(event)
 
     cdef int heard_goaway(self, const Event *event) except -1:
-        cdef bytes debug = event.data[:event.size] if event.size != 0 else b""
-        if not self.reason:
-            self.reason = f"the server said GOAWAY (code {event.code})"
-            if debug:
-                self.reason += ": " + debug[:256].decode("utf-8", "replace")
-        if event.code == NGHTTP2_NO_ERROR:
-            self.served = True
-        elif event.code == NGHTTP2_ENHANCE_YOUR_CALM and debug == b"too_many_pings":
-            self.too_many_pings = True
+        self.reason = goaway_reason(event, self.reason)
+        self.served = self.served or event.code == NGHTTP2_NO_ERROR
+        self.too_many_pings = self.too_many_pings or pings_too_many(event)
         self.draining = True
         return 0
 
@@ -638,19 +411,13 @@ cdef class BlockingConnection:
 
     cdef int lose(self, str why) except -1:
         """It is over: every call is told."""
-        cdef const char *problem
         if self.over:
             return 0
-        if not self.reason:
-            problem = session_problem(self.session)
-            if problem is not NULL and problem[0] != 0:
-                self.reason = (<bytes>problem).decode("utf-8", "replace")
-            else:
-                self.reason = why or "it ended"
+        self.reason = self.reason or session_reason(self.session) or why or "it ended"
         self.draining = self.over = True
         session_lost(self.session)
         self.drain_events()
-        self.wake(None)
+        self.wake(self)
         if self.led:
             self.poke()
         else:
@@ -660,9 +427,8 @@ cdef class BlockingConnection:
     cdef int close_descriptor(self) noexcept:
         if self.descriptor >= 0:
             close(self.descriptor)
-            close(self.wake_reader)
-            close(self.wake_writer)
-            self.descriptor = self.wake_reader = self.wake_writer = -1
+            self.descriptor = -1
+            self.close_pipe()
         return 0
 
     cdef int close_if_idle(self) except -1:
@@ -694,21 +460,19 @@ cdef class BlockingConnection:
         stream.owner = NULL
         self.graves[self.grave_count] = stream
         self.grave_count += 1
-        self.tidy()
+        self.settle_soon()
         return 0
 
-    cdef int tidy(self) except -1:
-        """Now, or by whoever holds the lock when it leaves it."""
-        if PyThread_acquire_lock(self.lock, NOWAIT_LOCK) != 0:
-            self.holder = PyThread_get_thread_ident()
-            self.leave_lock()
+    cdef int settle(self) except -1:
+        while self.grave_count != 0 or PyList_GET_SIZE(self.abandoned) != 0:
+            self.exhume()
         return 0
 
     cdef int exhume(self) except -1:
         cdef StreamState *stream
         cdef bint given_up = False
         while PyList_GET_SIZE(self.abandoned) != 0:
-            (<BlockingStream>self.abandoned.pop()).end_here(CANCELLED, "Locally cancelled by application!")
+            (<BlockingOwner>self.abandoned.pop()).give_up()
             given_up = True
         while self.grave_count != 0:
             self.grave_count -= 1
@@ -721,269 +485,3 @@ cdef class BlockingConnection:
         if given_up:
             self.flush()
         return 0
-
-
-@cython.no_gc_clear  # its connection is wanted when it goes
-cdef class BlockingStream:
-    """One attempt of a call. Made by `BlockingConnection.start`; dropped before its end it is given up."""
-
-    def __cinit__(self):
-        self.stream = NULL
-
-    def __dealloc__(self):
-        if self.stream is not NULL:
-            self.connection.bury(self.stream)
-
-    # --- With the connection's lock ---
-
-    cdef int on_message(self, const char *data, size_t size, bint compressed) except -1:
-        cdef Packed packed
-        if self.single:
-            stream_message_read(self.stream, size)
-            if PyList_GET_SIZE(self.messages) != 0:
-                return self.end_here(INTERNAL, "the server sent more than one response")
-        message = PyBytes_FromStringAndSize(data, size)
-        if compressed:
-            packed = Packed.__new__(Packed)
-            packed.data = message
-            self.messages.append(packed)
-        else:
-            self.messages.append(message)
-        return 0
-
-    cdef int on_ended(self, const Event *event) except -1:
-        cdef BlockingConnection connection = self.connection
-        self.has_ended = True
-        self.code_number = event.code
-        self.why = event.why
-        self.number = event.number
-        self.flags = self.stream.flags
-        self.text = event.data[:event.size] if event.size != 0 else b""
-        if event.why == BY_STATUS:
-            connection.served = True
-        elif event.why == BY_CONNECTION and connection.closed_here:
-            self.code_number = CANCELLED
-            self.local_details = connection.reason
-            self.flags = 0
-        return 0
-
-    cdef int end_here(self, int code, str details) except -1:
-        """Give the stream up, with this status. It stays what it is once it has ended."""
-        if self.has_ended:
-            return 0
-        self.has_ended = True
-        self.code_number = code
-        self.local_details = details
-        self.stream.owner = NULL
-        stream_reset(self.stream, NGHTTP2_CANCEL)
-        self.connection.wake(self)
-        return 0
-
-    cdef int transmit(self, bytes message) except -1:
-        cdef bytes packed = None
-        if self.encoding != 0:
-            packed = compressed_message(message, self.encoding)
-        if packed is not None:
-            message = packed
-        # What has ended takes nothing more, and its end is on its way.
-        stream_send_message(
-            self.stream, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), packed is not None
-        )
-        return 0
-
-    cdef object next_message(self):
-        cdef Py_ssize_t count = PyList_GET_SIZE(self.messages)
-        entry = self.messages[self.head]
-        self.messages[self.head] = None
-        self.head += 1
-        if self.head == count:
-            self.messages.clear()
-            self.head = 0
-        elif self.head >= 1024 and 2 * self.head >= count:
-            del self.messages[:self.head]
-            self.head = 0
-        return entry
-
-    cdef bytes unpacked(self, bytes data):
-        """Raises ValueError: it is not what it says. None: it would be longer than the limit."""
-        if self.stream.encoding == IDENTITY:
-            raise ValueError("the message is marked as compressed, and grpc-encoding names no compression")
-        if self.stream.encoding == OTHER:
-            raise ValueError("the message is compressed with none of gzip and deflate")
-        return decompressed(data, self.stream.encoding, self.connection.max_message_bytes)
-
-    # --- For Python: each waits, at most until the deadline, which ends the call ---
-
-    def wait_answered(self):
-        """Wait for the response's headers; False when the call ended without any."""
-        self._wait(ANSWERED)
-        return self.has_answer
-
-    def wait_ended(self):
-        """Wait for the server's status."""
-        self._wait(ENDED_AT_LAST)
-
-    def read(self):
-        """Wait for the next message; None when there is none left: `ok` or `code` then say why."""
-        cdef BlockingConnection connection = self.connection
-        cdef Py_ssize_t size
-        cdef bytes data
-        self._wait(READABLE)
-        connection.take_lock()
-        try:
-            if self.head == PyList_GET_SIZE(self.messages) or self.local_details is not None:
-                return None
-            entry = self.next_message()
-            data = <bytes>entry if PyBytes_CheckExact(entry) else (<Packed>entry).data
-            if not self.single and not self.has_ended:
-                size = PyBytes_GET_SIZE(data)
-                stream_message_read(self.stream, size)
-                connection.flush()
-        finally:
-            connection.leave_lock()
-        if PyBytes_CheckExact(entry):
-            return data
-        try:
-            data = self.unpacked(data)
-        except ValueError as error:
-            self.fail(INTERNAL, f"the response cannot be read: {error!r}")
-            return None
-        if data is None:
-            limit = connection.max_message_bytes
-            details = f"Received message larger than max ({limit + 1} or more vs. {limit})"
-            self.fail(RESOURCE_EXHAUSTED, details)
-        return data
-
-    def write(self, bytes message not None):
-        """Send a message, waiting while the server is slow; False when the call has ended."""
-        cdef BlockingConnection connection = self.connection
-        connection.take_lock()
-        try:
-            if self.has_ended or self.half_closed:
-                return False
-            self.transmit(message)
-            connection.flush()
-        finally:
-            connection.leave_lock()
-        if self.stream.queued > HIGH_WATER:
-            self._wait(WRITABLE_AGAIN)
-        return not self.has_ended
-
-    def half_close(self):
-        """Tell the server that no message follows."""
-        cdef BlockingConnection connection = self.connection
-        connection.take_lock()
-        try:
-            if not self.has_ended and not self.half_closed:
-                self.half_closed = True
-                stream_half_close(self.stream)
-                connection.flush()
-        finally:
-            connection.leave_lock()
-
-    def end(self, int code, str details not None):
-        """Give the call up with this status, from any thread; False when it has ended."""
-        cdef BlockingConnection connection = self.connection
-        connection.take_lock()
-        try:
-            if self.has_ended:
-                return False
-            self.end_here(code, details)
-            connection.flush()
-        finally:
-            connection.leave_lock()
-        return True
-
-    def abandon(self):
-        """Give the call up, from a finalizer: that may run within the lock."""
-        if not self.has_ended:
-            self.connection.abandoned.append(self)
-            self.connection.tidy()
-
-    def fail(self, int code, str details not None):
-        """Have it end with this status, whatever the server's is: what came cannot be used."""
-        if not self.end(code, details):
-            self.code_number = code
-            self.local_details = details
-
-    def _wait(self, int wanted):
-        cdef BlockingConnection connection = self.connection
-        cdef int found
-        if connection.is_so(self, wanted):
-            return
-        connection.take_lock()
-        try:
-            try:
-                found = connection.wait(self, wanted, self.deadline_ns)
-            except BaseException:
-                self.end_here(CANCELLED, "Locally cancelled by application!")
-                connection.flush()
-                raise
-            if not found:
-                self.end_here(DEADLINE_EXCEEDED, "Deadline Exceeded")
-                connection.flush()
-        finally:
-            connection.leave_lock()
-
-    @property
-    def answered(self):
-        """Whether the response's headers are here."""
-        return self.has_answer
-
-    @property
-    def ended(self):
-        """Whether the status is here; messages before it may still be there to be read."""
-        return self.has_ended
-
-    @property
-    def all_read(self):
-        """Whether the status is here and no message is left."""
-        return self.has_ended and (
-            self.head == PyList_GET_SIZE(self.messages) or self.local_details is not None
-        )
-
-    @property
-    def may_be_sent_anew(self):
-        """0: no. 1: once, as the server proves that it did not process it. 2: it never left."""
-        if not self.has_ended or self.local_details is not None:
-            return 0
-        return 2 if self.flags & UNSENT else 1 if self.flags & UNPROCESSED else 0
-
-    @property
-    def code(self):
-        """The status, a number, once it has ended."""
-        self._settle()
-        return self.code_number
-
-    @property
-    def details(self):
-        """What is said of the status, once it has ended."""
-        self._settle()
-        if self.local_details is not None:
-            return self.local_details
-        if self.why == BY_STATUS:
-            return message_text(PyBytes_AS_STRING(self.text), PyBytes_GET_SIZE(self.text))
-        if self.why == BY_HTTP_STATUS:
-            return f"Received http2 header with status: {self.number}"
-        if self.why == BY_RESET:
-            return f"Received RST_STREAM with error code {self.number} ({http2_error_name(self.number)})"
-        if self.why == BY_CONNECTION:
-            return f"the connection was lost: {self.connection.reason or 'it ended'}"
-        return self.text.decode("utf-8", "replace")
-
-    def _settle(self):
-        # A server that gives up at the deadline says so with a reset.
-        if (
-            self.has_ended and self.local_details is None and self.why == BY_RESET
-            and self.code_number == CANCELLED and self.deadline_ns != 0 and monotonic_ns() >= self.deadline_ns
-        ):
-            self.code_number = DEADLINE_EXCEEDED
-            self.local_details = "Deadline Exceeded"
-
-    def initial_metadata(self):
-        """Those that came; () before."""
-        return metadata_of(&self.stream.metadata) if self.has_answer else ()
-
-    def trailing_metadata(self):
-        """Those that came with the status; () before, and after an end that was made here."""
-        return metadata_of(&self.stream.trailers) if self.has_ended and self.stream.owner is not NULL else ()

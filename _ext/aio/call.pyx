@@ -7,20 +7,20 @@ it did not process it; for that the request messages are kept until the server a
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AsDouble
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.client cimport ClientConnection
-from tai_grpc._ext.aio.compression cimport compressed as compressed_message
+from tai_grpc._ext.aio.client_session cimport ended_details
 from tai_grpc._ext.aio.dispatcher cimport DispatchedCall
+from tai_grpc._ext.aio.messages cimport packed, transmit
 from tai_grpc._ext.aio.timers cimport TimerEntry
 from tai_grpc._ext.http2.buffers cimport buffer_free
-from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text, metadata_append, metadata_of
-from tai_grpc._ext.http2.session cimport stream_half_close, stream_send_message
-from tai_grpc._ext.http2.state cimport (
-    BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS, HIGH_WATER, UNPROCESSED, UNSENT, Event, StreamState,
-)
+from tai_grpc._ext.http2.metadata cimport metadata_append, metadata_of
+from tai_grpc._ext.http2.session cimport stream_half_close
+from tai_grpc._ext.http2.state cimport BY_STATUS, HIGH_WATER, UNPROCESSED, UNSENT, Event, StreamState
+from tai_grpc._ext.http2.status cimport CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 from asyncio import CancelledError
@@ -28,11 +28,11 @@ from asyncio import CancelledError
 from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
+from tai_grpc._ext.aio.client_session import DEADLINE_PASSED, LOCALLY_CANCELLED
+
 cdef tuple STATUS = tuple(sorted(StatusCode, key=lambda code: code.value[0]))
 cdef object _empty_metadata = Metadata
 cdef object _metadata_from = Metadata.from_tuple
-
-cdef str LOCALLY_CANCELLED = "Locally cancelled by application!"
 
 # What is kept of a request stream to send it anew.
 cdef Py_ssize_t MAX_REPLAY_BYTES = 256 * 1024
@@ -71,7 +71,7 @@ cdef class Deadline(TimerEntry):
         if self.call is not NULL:
             call = <Call>self.call
             call.abandon()
-            call.finish(DEADLINE_EXCEEDED, "Deadline Exceeded")
+            call.finish(DEADLINE_EXCEEDED, DEADLINE_PASSED)
         return 0
 
 
@@ -108,7 +108,7 @@ cdef class Call(DispatchedCall):
             return self.finish(INTERNAL, self.unsendable)
         if self.deadline_ns != 0:
             if monotonic_ns() >= self.deadline_ns:
-                return self.finish(DEADLINE_EXCEEDED, "Deadline Exceeded")
+                return self.finish(DEADLINE_EXCEEDED, DEADLINE_PASSED)
             self.timer = Deadline.__new__(Deadline)
             self.timer.call = <void *>self
             self.dispatcher.timers.arm(self.timer, self.deadline_ns)
@@ -144,10 +144,10 @@ cdef class Call(DispatchedCall):
         self.connection = connection
         self.state = SENT
         if self.request is not None:
-            self.transmit(self.request)
+            transmit(stream, packed(self.request, self.encoding))
         elif self.replay is not None:
             for message in self.replay:
-                self.transmit(<bytes>message)
+                transmit(stream, packed(<bytes>message, self.encoding))
         if self.half_closed:
             stream_half_close(stream)
         connection.want_flush()
@@ -166,20 +166,9 @@ cdef class Call(DispatchedCall):
                 self.replay = None
             else:
                 self.replay.append(message)
-        self.transmit(message)
-        self.connection.want_flush()
-        return 0
-
-    cdef int transmit(self, bytes message) except -1:
-        cdef bytes packed = None
-        if self.encoding != 0:
-            packed = compressed_message(message, self.encoding)
-        if packed is not None:
-            message = packed
         # What has ended takes nothing more, and its end is on its way.
-        stream_send_message(
-            self.stream, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), packed is not None
-        )
+        transmit(self.stream, packed(message, self.encoding))
+        self.connection.want_flush()
         return 0
 
     cdef int refuse_size(self, Py_ssize_t size) except -1:
@@ -219,8 +208,7 @@ cdef class Call(DispatchedCall):
 
     cdef int on_ended(self, const Event *event) except -1:
         cdef unsigned int flags = self.stream.flags
-        cdef int why = event.why
-        cdef int code = event.code
+        cdef int code
         cdef str details
         if (flags & UNSENT or (flags & UNPROCESSED and not self.retried)) and (
             self.request is not None or self.replay is not None
@@ -230,19 +218,8 @@ cdef class Call(DispatchedCall):
             self.state = WAITING
             self.write_waiters = wake(self.write_waiters)
             return self.dispatcher.route(self)
-        if why == BY_STATUS:
-            details = message_text(event.data, event.size) if event.size != 0 else ""
-        elif why == BY_HTTP_STATUS:
-            details = f"Received http2 header with status: {event.number}"
-        elif why == BY_RESET:
-            details = f"Received RST_STREAM with error code {event.number} ({http2_error_name(event.number)})"
-            if code == CANCELLED and self.deadline_ns != 0 and monotonic_ns() >= self.deadline_ns:
-                code, details = DEADLINE_EXCEEDED, "Deadline Exceeded"
-        elif why == BY_CONNECTION:
-            details = f"the connection was lost: {self.connection.reason or 'it ended'}"
-        else:
-            details = event.data[:event.size].decode("utf-8", "replace") if event.size != 0 else ""
-        if why == BY_STATUS:
+        details = ended_details(event, self.deadline_ns, self.connection.reason, &code)
+        if event.why == BY_STATUS:
             return self.settle(code, details)
         return self.finish(code, details)
 

@@ -8,21 +8,20 @@ holds it: dropped, it is given up. One with a single response lives until it is 
 there.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_GET_SIZE
-from libc.stdint cimport int64_t
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 
-from tai_grpc._ext.aio.call cimport (
-    DONE, ENDING, INTERNAL, OK, RESOURCE_EXHAUSTED, SENT, Call, wake, with_waiter,
-)
+from tai_grpc._ext.aio.call cimport DONE, ENDING, SENT, Call, wake, with_waiter
 from tai_grpc._ext.aio.compression cimport decompressed
+from tai_grpc._ext.aio.messages cimport MessageQueue, Packed, data_of, received
 from tai_grpc._ext.http2.session cimport stream_message_read
-from tai_grpc._ext.http2.state cimport IDENTITY, OTHER
+from tai_grpc._ext.http2.status cimport INTERNAL, OK, RESOURCE_EXHAUSTED
 
 from asyncio import CancelledError, InvalidStateError
 
 from grpc import RpcError
 from grpc.aio import EOF, UsageError
+
+from tai_grpc._ext.aio.compression import TooLargeError
 
 cdef enum Reading:
     NOT_YET = 0
@@ -34,21 +33,21 @@ cdef str FINISHED = "RPC already finished."
 cdef str HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 
 
-class TooLargeError(ValueError):
-    """A message is longer than the limit once it is decompressed."""
+cdef object response_of(Call call, object message, object deserialize):
+    """Raises what `deserialize` does, ValueError and TooLargeError."""
+    cdef bytes data
+    if PyBytes_CheckExact(message):
+        data = <bytes>message
+    else:
+        data = decompressed((<Packed>message).data, call.stream.encoding, call.connection.max_message_bytes)
+    return data if deserialize is None else deserialize(data)
 
 
-cdef bytes unpacked(Call call, bytes message):
-    cdef int64_t limit = call.connection.max_message_bytes
-    cdef int encoding = call.stream.encoding
-    if encoding == IDENTITY:
-        raise ValueError("the message is marked as compressed, and grpc-encoding names no compression")
-    if encoding == OTHER:
-        raise ValueError("the message is compressed with none of gzip and deflate")
-    cdef bytes plain = decompressed(message, encoding, limit)
-    if plain is None:
-        raise TooLargeError(f"Received message larger than max ({limit + 1} or more vs. {limit})")
-    return plain
+cdef int unreadable(Call call, object error) except -1:
+    """End the call because of what `response_of` has raised."""
+    if isinstance(error, TooLargeError):
+        return call.finish(RESOURCE_EXHAUSTED, str(error))
+    return call.finish(INTERNAL, f"the response cannot be read: {error!r}")
 
 
 cdef class UnaryResponse(Call):
@@ -59,8 +58,7 @@ cdef class UnaryResponse(Call):
         if self.has_message:
             self.abandon()
             return self.finish(INTERNAL, "the server sent more than one response")
-        self.message = PyBytes_FromStringAndSize(data, size)
-        self.compressed = compressed
+        self.message = received(data, size, compressed)
         self.has_message = True
         return 0
 
@@ -69,16 +67,11 @@ cdef class UnaryResponse(Call):
             return self.finish(code, details)
         if not self.has_message:
             return self.finish(INTERNAL, "the server ended the call with OK and without a response")
-        cdef bytes message = self.message
-        self.message = None
+        message, self.message = self.message, None
         try:
-            if self.compressed:
-                message = unpacked(self, message)
-            self.response = message if self.deserialize is None else self.deserialize(message)
-        except TooLargeError as error:
-            return self.finish(RESOURCE_EXHAUSTED, str(error))
+            self.response = response_of(self, message, self.deserialize)
         except Exception as error:
-            return self.finish(INTERNAL, f"the response cannot be read: {error!r}")
+            return unreadable(self, error)
         return self.finish(code, details)
 
     def __await__(self):
@@ -106,17 +99,16 @@ cdef class StreamResponse(Call):
     """Read with `async for`, or with `read()` until it returns EOF."""
 
     def __cinit__(self):
-        self.messages = []
+        self.messages = MessageQueue.__new__(MessageQueue)
 
     cdef int on_message(self, const char *data, size_t size, bint compressed) except -1:
-        message = PyBytes_FromStringAndSize(data, size)
-        self.messages.append((message,) if compressed else message)
+        self.messages.put(received(data, size, compressed))
         if self.read_waiters is not None:
             self.read_waiters = wake(self.read_waiters)
         return 0
 
     cdef int settle(self, int code, str details) except -1:
-        if self.head == PyList_GET_SIZE(self.messages):
+        if self.messages.left() == 0:
             return self.finish(code, details)
         self.stop_timer()  # the server has said all that it will
         self.state = ENDING
@@ -126,42 +118,24 @@ cdef class StreamResponse(Call):
         return 0
 
     cdef int done_hook(self) except -1:
-        self.messages = []
-        self.head = 0
+        self.messages.clear()
         if self.read_waiters is not None:
             self.read_waiters = wake(self.read_waiters)
         return 0
 
     cdef object take(self):
         """The next message; there is one."""
-        entry = self.messages[self.head]
-        self.messages[self.head] = None
-        self.head += 1
-        cdef Py_ssize_t count = PyList_GET_SIZE(self.messages)
-        if self.head == count:
-            self.messages.clear()
-            self.head = 0
-        elif self.head >= 1024 and 2 * self.head >= count:
-            del self.messages[:self.head]
-            self.head = 0
-        cdef bytes message
-        cdef bint compressed = type(entry) is tuple
-        message = <bytes>(<tuple>entry)[0] if compressed else <bytes>entry
+        message = self.messages.take()
         if self.state == SENT:
-            stream_message_read(self.stream, PyBytes_GET_SIZE(message))
+            stream_message_read(self.stream, PyBytes_GET_SIZE(data_of(message)))
             self.connection.want_flush()
         try:
-            if compressed:
-                message = unpacked(self, message)
-            response = message if self.deserialize is None else self.deserialize(message)
+            response = response_of(self, message, self.deserialize)
         except Exception as error:
             self.abandon()
-            if isinstance(error, TooLargeError):
-                self.finish(RESOURCE_EXHAUSTED, str(error))
-            else:
-                self.finish(INTERNAL, f"the response cannot be read: {error!r}")
+            unreadable(self, error)
             raise self.error() from error
-        if self.state == ENDING and self.head == PyList_GET_SIZE(self.messages):
+        if self.state == ENDING and self.messages.left() == 0:
             self.finish(self.code_number, self.details_text)
         return response
 
@@ -182,7 +156,7 @@ cdef class StreamResponse(Call):
         return self
 
     async def __anext__(self):
-        while self.head == PyList_GET_SIZE(self.messages):
+        while self.messages.left() == 0:
             if self.state == DONE:
                 self.end_of_stream()
                 raise StopAsyncIteration
@@ -200,7 +174,7 @@ cdef class StreamResponse(Call):
         if self.state == DONE:
             return self.end_of_stream()
         self.read_by(BY_READ)
-        while self.head == PyList_GET_SIZE(self.messages):
+        while self.messages.left() == 0:
             if self.state == DONE:
                 return self.end_of_stream()
             waiter = self.dispatcher.loop.create_future()

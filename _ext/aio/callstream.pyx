@@ -11,30 +11,23 @@ never are, and a task can be made of them.
 
 from collections.abc import Coroutine
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_WarnEx
-from cpython.list cimport PyList_GET_SIZE
 from cpython.ref cimport Py_INCREF
 
 from grpc.aio import EOF, InternalError, UsageError
 
-from tai_grpc._ext.aio.compression cimport compressed, decompressed
+from tai_grpc._ext.aio.compression cimport decompressed
+from tai_grpc._ext.aio.messages cimport MessageQueue, Packed, data_of, packed, transmit
 from tai_grpc._ext.http2.session cimport (
-    stream_attach, stream_message_read, stream_release, stream_send_headers, stream_send_message,
+    stream_attach, stream_message_read, stream_release, stream_send_headers,
 )
 from tai_grpc._ext.http2.state cimport HIGH_WATER, IDENTITY
+from tai_grpc._ext.http2.status cimport INTERNAL, RESOURCE_EXHAUSTED
 
-cdef enum:
-    # From here on `arrived` is cut where it was read, when that is its larger half.
-    CUT_FROM = 64
-    INTERNAL = 13
-    RESOURCE_EXHAUSTED = 8
+from tai_grpc._ext.aio.compression import TooLargeError
 
 cdef str _ENDED = "the call was ended by its client, or its connection is lost"
-
-
-cdef class Packed:
-    """A message as it came, compressed."""
 
 
 cdef class CallStream:
@@ -61,9 +54,8 @@ cdef class CallStream:
 
     cdef int message_arrived(self, object message) except -1:
         if self.arrived is None:
-            self.arrived = [message]
-        else:
-            self.arrived.append(message)
+            self.arrived = MessageQueue.__new__(MessageQueue)
+        self.arrived.put(message)
         if self.readers is not None:
             self.wake_readers()
         return 0
@@ -79,44 +71,28 @@ cdef class CallStream:
     cdef bint holds_message(self) noexcept:
         if self.only is not None:
             return True
-        return self.arrived is not None and self.taken < PyList_GET_SIZE(self.arrived)
+        return self.arrived is not None and self.arrived.left() > 0
 
     cdef object next_message(self):
         """The next of those that `holds_message` tells of, deserialized."""
-        cdef Py_ssize_t left
         if self.only is not None:
             message, self.only = self.only, None
         else:
-            message = self.arrived[self.taken]
-            self.arrived[self.taken] = None
-            self.taken += 1
-            left = PyList_GET_SIZE(self.arrived) - self.taken
-            if left == 0 or self.taken >= CUT_FROM and self.taken > left:
-                del self.arrived[: self.taken]
-                self.taken = 0
-        if type(message) is not bytes:
-            message = self.unpacked(message)
-        elif not self.closed:
-            stream_message_read(self.stream, PyBytes_GET_SIZE(<bytes>message))
+            message = self.arrived.take()
+        if not self.closed:
+            stream_message_read(self.stream, PyBytes_GET_SIZE(data_of(message)))
             self.connection.want_flush()
+        if not PyBytes_CheckExact(message):
+            message = self.unpacked(<Packed>message)
         return message if self.deserialize is None else self.deserialize(message)
 
-    cdef object unpacked(self, object message):
-        cdef bytes data = (<Packed?>message).data
-        if not self.closed:
-            stream_message_read(self.stream, PyBytes_GET_SIZE(data))
-            self.connection.want_flush()
+    cdef bytes unpacked(self, Packed message):
         try:
-            data = decompressed(data, self.stream.encoding, self.max_receive_bytes)
+            return decompressed(message.data, self.stream.encoding, self.max_receive_bytes)
         except ValueError as error:
-            self.fail(INTERNAL, str(error))
+            self.fail(RESOURCE_EXHAUSTED if isinstance(error, TooLargeError) else INTERNAL, str(error))
             self.check()
-        if data is None:
-            self.fail(
-                RESOURCE_EXHAUSTED, f"Received message larger than max (unpacked, {self.max_receive_bytes})"
-            )
-            self.check()
-        return data
+            raise
 
     cdef object readable(self):
         """A future that is done once a message has arrived or none will."""
@@ -146,7 +122,7 @@ cdef class CallStream:
         raise TypeError(f"Expected bytes, got {type(message).__name__}")
 
     cdef int send_bytes(self, bytes data) except -1:
-        cdef bint packed = False
+        cdef object message = data
         if 0 <= self.max_send_bytes < PyBytes_GET_SIZE(data):
             size = PyBytes_GET_SIZE(data)
             self.fail(RESOURCE_EXHAUSTED, f"Sent message larger than max ({size} vs. {self.max_send_bytes})")
@@ -155,13 +131,10 @@ cdef class CallStream:
             if not self.headers_sent:
                 stream_send_headers(self.stream, NULL, self.encoding)
             if not self.next_as_is:
-                smaller = compressed(data, self.encoding)
-                if smaller is not None:
-                    data = smaller
-                    packed = True
+                message = packed(data, self.encoding)
         self.next_as_is = False
         self.headers_sent = True
-        if stream_send_message(self.stream, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), packed) != 0:
+        if not transmit(self.stream, message):
             # Its end came in the same read as what made this message, and is told next.
             self.refusal = InternalError(_ENDED)
             raise self.refusal

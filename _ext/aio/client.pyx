@@ -10,24 +10,21 @@ cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t, uint64_t
 
+from tai_grpc._ext.aio.client_session cimport (
+    client_settings, goaway_reason, pings_too_many, queue_full, session_reason,
+)
 from tai_grpc._ext.aio.connection cimport Connection
 from tai_grpc._ext.aio.timers cimport TimerEntry, timers_of
 from tai_grpc._ext.http2.buffers cimport Buffer
-from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_NO_ERROR
+from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL, NGHTTP2_NO_ERROR
 from tai_grpc._ext.http2.session cimport (
-    session_defaults, session_max_streams, session_ping, session_problem, session_request, session_streams,
-    session_terminate, stream_release, stream_reset,
+    session_ping, session_request, session_streams, session_terminate, stream_release, stream_reset,
 )
 from tai_grpc._ext.http2.state cimport (
-    BY_STATUS, CLIENT, ENDED, GOAWAY, MESSAGE, PONG, RESPONSE, SETTINGS, WRITABLE, Event, SessionSettings,
+    BY_STATUS, ENDED, GOAWAY, MESSAGE, PONG, RESPONSE, SETTINGS, WRITABLE, Event, SessionSettings,
     StreamState,
 )
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
-
-MAX_QUEUED_CALLS = 65_536
-"""How many calls one connection queues beyond those that the server takes at once."""
-
-cdef int64_t _MAX_QUEUED_CALLS = 65_536
 
 
 @cython.no_gc_clear  # `connection` is wanted when it goes
@@ -113,12 +110,7 @@ cdef class ClientConnection(Connection):
         int64_t keepalive_timeout_ns=20_000_000_000,
         bint keepalive_without_calls=False,
     ):
-        cdef SessionSettings settings = session_defaults(CLIENT)
-        settings.max_message_bytes = max_message_bytes
-        settings.max_header_bytes = max_header_bytes
-        if window_bytes > 0:
-            settings.window_bytes = window_bytes
-            settings.connection_window_bytes = max(settings.connection_window_bytes, window_bytes)
+        cdef SessionSettings settings = client_settings(max_message_bytes, max_header_bytes, window_bytes)
         self.begin(loop, &settings)
         self.listener = listener
         self.authority = authority
@@ -164,7 +156,7 @@ cdef class ClientConnection(Connection):
         )
 
     cdef bint is_full(self) noexcept:
-        return session_streams(self.session) >= session_max_streams(self.session) + _MAX_QUEUED_CALLS
+        return queue_full(self.session)
 
     cdef int give_up(self, StreamState *stream) except -1:
         stream_reset(stream, NGHTTP2_CANCEL)
@@ -225,17 +217,12 @@ cdef class ClientConnection(Connection):
         return 0
 
     cdef int heard_goaway(self, const Event *event) except -1:
-        cdef bytes debug = event.data[:event.size] if event.size != 0 else b""
-        self.reason = self.reason or f"the server said GOAWAY (code {event.code})"
-        if debug and self.reason.endswith(")"):
-            self.reason += ": " + debug[:256].decode("utf-8", "replace")
+        self.reason = goaway_reason(event, self.reason)
         if event.code == NGHTTP2_NO_ERROR:
             self.served = True
         if not self.draining:
             self.draining = True
-            self.listener.connection_draining(
-                self, event.code == NGHTTP2_ENHANCE_YOUR_CALM and debug == b"too_many_pings"
-            )
+            self.listener.connection_draining(self, pings_too_many(event) != 0)
         self.close_when_idle()
         return 0
 
@@ -252,15 +239,9 @@ cdef class ClientConnection(Connection):
             self.end()
 
     def connection_lost(self, exc):
-        cdef const char *problem
+        self.reason = self.reason or session_reason(self.session)
         if not self.reason:
-            problem = session_problem(self.session)
-            if problem is not NULL and problem[0] != 0:
-                self.reason = (<bytes>problem).decode("utf-8", "replace")
-            elif exc is not None:
-                self.reason = str(exc) or type(exc).__name__
-            else:
-                self.reason = "the server closed it"
+            self.reason = "the server closed it" if exc is None else str(exc) or type(exc).__name__
         self.draining = True
         Connection.connection_lost(self, exc)
 

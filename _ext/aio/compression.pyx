@@ -11,6 +11,11 @@ cdef object _compressobj = zlib.compressobj
 cdef object _decompressobj = zlib.decompressobj
 cdef object _error = zlib.error
 
+
+class TooLargeError(ValueError):
+    """A message is longer than the limit once it is decompressed."""
+
+
 cdef enum:
     LEVEL = 6
     GZIP_BITS = 31  # 15 of window, 16: with gzip's header
@@ -39,7 +44,7 @@ cdef bytes decompressed(bytes data, int encoding, int64_t limit):
     except _error as error:
         raise ValueError(f"the message is not what grpc-encoding says: {error}") from None
     if 0 <= limit < PyBytes_GET_SIZE(unpacked):
-        return None
+        raise TooLargeError(f"Received message larger than max ({limit + 1} or more vs. {limit})")
     if not unpacker.eof:
         raise ValueError("the message is cut off within its compressed form")
     if unpacker.unused_data:

@@ -21,17 +21,12 @@ from tai_grpc._ext.http2.buffers cimport Buffer, buffer_free
 from tai_grpc._ext.http2.metadata cimport metadata_append, metadata_of
 from tai_grpc._ext.http2.session cimport stream_finish, stream_send_headers
 from tai_grpc._ext.http2.state cimport IDENTITY
+from tai_grpc._ext.http2.status cimport (
+    CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNKNOWN,
+)
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 cdef enum:
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    DEADLINE_EXCEEDED = 4
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-
     LAST_CODE = 16
     TASK_CANCELLED = 2  # task.pxd's CANCELLED
 

@@ -11,17 +11,17 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.client cimport ClientConnection, StreamOwner
-from tai_grpc._ext.aio.client import MAX_QUEUED_CALLS
 from tai_grpc._ext.aio.timers cimport timers_of
+from tai_grpc._ext.http2.status cimport RESOURCE_EXHAUSTED, UNAVAILABLE
 
 from grpc.aio import UsageError
+
+from tai_grpc._ext.aio.client_session import QUEUE_FULL
 
 MAX_WAITING_CALLS = 65_536
 """How many calls of one channel wait for a connection; one more ends with RESOURCE_EXHAUSTED."""
 
 cdef Py_ssize_t _MAX_WAITING_CALLS = 65_536
-cdef int RESOURCE_EXHAUSTED = 8
-cdef int UNAVAILABLE = 14
 
 
 cdef void link_init(Link *link, void *owner) noexcept:
@@ -162,10 +162,7 @@ cdef class Dispatcher:
             self.turn = self.turn + 1 if self.turn + 1 < count else 0
             connection = <ClientConnection>self.connections[self.turn]
             if not connection.draining and connection.is_full():
-                call.fail(
-                    RESOURCE_EXHAUSTED,
-                    f"{MAX_QUEUED_CALLS} calls wait until the server takes more at once",
-                )
+                call.fail(RESOURCE_EXHAUSTED, QUEUE_FULL)
                 return 0
             if call.submit(connection):
                 return 0

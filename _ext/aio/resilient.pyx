@@ -12,12 +12,13 @@ from asyncio import get_running_loop as running_loop
 from cpython.bytes cimport PyBytes_CheckExact
 from libc.stdint cimport int64_t
 
-from tai_grpc._ext.aio.call cimport DONE, HELD, OK, RESOURCE_EXHAUSTED, WAITING, Deadline, status_of
+from tai_grpc._ext.aio.call cimport DONE, HELD, WAITING, Deadline, status_of
 from tai_grpc._ext.aio.calls cimport UnaryResponse
 from tai_grpc._ext.aio.dispatcher cimport Dispatcher
 from tai_grpc._ext.aio.timers cimport timers_of
 from tai_grpc._ext.http2.buffers cimport buffer_append_field
 from tai_grpc._ext.http2.metadata cimport metadata_append, metadata_of
+from tai_grpc._ext.http2.status cimport CANCELLED, DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.outbound cimport TRACE_DIGITS, TRACEPARENT_SIZE, Outbound, OutboundCall
 
@@ -26,9 +27,6 @@ from grpc.aio import UsageError
 
 from tai_grpc.errors import CircuitOpenError, DeadlineError, TaiGrpcError
 
-cdef int DEADLINE_EXCEEDED = 4
-cdef int UNAVAILABLE = 14
-cdef int CANCELLED = 1
 cdef frozenset NOWHERE = frozenset()
 
 
@@ -246,7 +244,6 @@ cdef class ResilientCall(UnaryUnaryCall):
         self.answered = False
         self.retried = False
         self.has_message = False
-        self.compressed = False
         self.message = None
         self.fields.size = self.own_fields
         if self.out.retries.made:

@@ -12,8 +12,8 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX
 
-from tai_grpc._ext.aio.callstream cimport Packed
 from tai_grpc._ext.aio.context cimport ServicerContext, described
+from tai_grpc._ext.aio.messages cimport received
 from tai_grpc._ext.http2.metadata cimport metadata_of
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_NO_ERROR
 from tai_grpc._ext.http2.session cimport (
@@ -23,14 +23,10 @@ from tai_grpc._ext.http2.session cimport (
 from tai_grpc._ext.http2.state cimport (
     CLOSED, FAILED, HALF_CLOSED, MESSAGE, PONG, REQUEST, SERVED, SETTINGS, WRITABLE,
 )
+from tai_grpc._ext.http2.status cimport RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNKNOWN
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 from tai_grpc._ext.aio.context import LIMIT_EXCEEDED, METHOD_NOT_FOUND
-
-cdef enum:
-    UNKNOWN = 2
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
 
 cdef bytes _METHOD_NOT_FOUND = METHOD_NOT_FOUND.encode()
 cdef bytes _LIMIT_EXCEEDED = LIMIT_EXCEEDED.encode()
@@ -107,7 +103,7 @@ cdef class ServerConnection(Connection):
             call = <ServicerContext>stream.owner
         if kind == MESSAGE:
             if call is not None:
-                self.message(call, event)
+                call.one_message(received(event.data, event.size, event.flag != 0))
         elif kind == HALF_CLOSED:
             if call is not None:
                 call.half_closed()
@@ -145,15 +141,6 @@ cdef class ServerConnection(Connection):
         return 0
 
     # --- Streams ---
-
-    cdef int message(self, ServicerContext call, Event *event) except -1:
-        cdef Packed packed
-        data = PyBytes_FromStringAndSize(event.data, event.size)
-        if not event.flag:
-            return call.one_message(data)
-        packed = Packed.__new__(Packed)
-        packed.data = data
-        return call.one_message(packed)
 
     cdef int request(self, StreamState *stream) except -1:
         cdef Service service = self.service

@@ -21,17 +21,12 @@ from tai_grpc._ext.http2.state cimport (
     GOAWAY_SENT, HALF_CLOSED, IDENTITY, NOTICE_SENT, OTHER, PONG, REQUEST, RESPONSE, SERVED, SERVER,
     SETTINGS, UNPROCESSED, UNSENT, Event, SessionState, StreamState,
 )
+from tai_grpc._ext.http2.status cimport INTERNAL, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN
 from tai_grpc._ext.http2.writing cimport send_chunks, write_refusal
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.limiter cimport bucket_take
 
 cdef enum:
-    UNKNOWN = 2
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-
     MAX_CONTINUATIONS = 8
 
 # What the ping between the two GOAWAYs of a shutdown says.

@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcmp
 
 from tai_grpc._ext.http2.buffers cimport (
     Buffer, Cursor, Field, buffer_append_field, buffer_free, cursor_on, read_field,
 )
 from tai_grpc._ext.http2.fields cimport base64_append, base64_decode, percent_decode
+from tai_grpc._ext.http2.state cimport BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS
 
 
 class Metadatum(NamedTuple):
@@ -174,6 +176,18 @@ cdef str message_text(const char *data, size_t size):
         return PyUnicode_DecodeUTF8(decoded.data, decoded.size, b"replace")
     finally:
         buffer_free(&decoded)
+
+
+cdef str ended_text(int why, int64_t number, const char *data, size_t size):
+    cdef str text
+    if why == BY_STATUS:
+        return message_text(data, size)
+    if why == BY_HTTP_STATUS:
+        return f"Received http2 header with status: {number}"
+    if why == BY_RESET:
+        return f"Received RST_STREAM with error code {number} ({http2_error_name(number)})"
+    text = PyUnicode_DecodeUTF8(data, size, b"replace") if size != 0 else ""
+    return f"the connection was lost: {text}" if why == BY_CONNECTION else text
 
 
 cdef str http2_error_name(long code):

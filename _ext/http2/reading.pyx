@@ -34,6 +34,7 @@ from tai_grpc._ext.http2.state cimport (
     BY_PROTOCOL, ENDED, FAILED, IDENTITY, MESSAGE, OTHER, SERVER,
     Event, SessionState, StreamState,
 )
+from tai_grpc._ext.http2.status cimport INTERNAL, RESOURCE_EXHAUSTED
 
 cdef enum:
     PREFIX = 5
@@ -41,9 +42,6 @@ cdef enum:
     FIRST_BYTES = 65536
     # How many times max_header_bytes a block may have before the connection is given up.
     BOMB_FACTOR = 8
-
-    INTERNAL = 13
-    RESOURCE_EXHAUSTED = 8
 
 
 # --- Headers --------------------------------------------------------------------------------------------

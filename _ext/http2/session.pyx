@@ -26,17 +26,13 @@ from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, CLIENT, DEFAULT_WINDOW, NOTICE_SENT, NOT_DRAINING, SERVER, UNPROCESSED, UNSENT,
     Event, SessionSettings, SessionState, StreamState,
 )
+from tai_grpc._ext.http2.status cimport UNAVAILABLE
 from tai_grpc._ext.http2.writing cimport (
     write_end, write_headers, write_message, write_request, write_status, write_waiting,
 )
 from tai_grpc._ext.primitives.limiter cimport bucket_init
 
 cdef enum:
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-
     MAX_CONTINUATIONS = 8
     ANSWERS_TABLE = 1024  # bytes of HPACK's dynamic table for what a server sends
     MAX_HEADER_BLOCK = 1 << 20  # bytes that nghttp2 may be given to send in one

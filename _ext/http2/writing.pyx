@@ -22,10 +22,10 @@ from tai_grpc._ext.http2.state cimport (
     BY_PROTOCOL, IDENTITY, LOW_WATER, SERVER, WRITABLE,
     Chunk, SessionState, StreamState,
 )
+from tai_grpc._ext.http2.status cimport RESOURCE_EXHAUSTED
 
 cdef enum:
     PREFIX = 5
-    RESOURCE_EXHAUSTED = 8
     # Fields of a header block beyond which their list does not fit on the stack.
     FEW_FIELDS = 32
 

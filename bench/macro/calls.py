@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Final
 
-from bench.macro.peers import CONTENDERS, GRPCIO, LIMIT, OURS, RESILIENT
-from bench.macro.results import Figure, Row, Target
-from bench.macro.run import Measure, Run
+from bench.harness import promises
+from bench.harness.peers import CONTENDERS, GRPCIO, LIMIT, OURS, RESILIENT
+from bench.harness.results import Row
+from bench.harness.run import Measure, Run
 from bench.peers.rpc.protocol import Figures
 
 IN_FLIGHT: Final = 100
 BARE_AND_RESILIENT: Final = 3.0
 """Microseconds that all layers of GrpcClient may cost a call."""
+LATENCIES: Final = {f"p{name} us": f"p{name}_us" for name in ("90", "99", "99.9")}
 WITH_TLS: Final = (OURS, RESILIENT, GRPCIO, "grpclib")
 
 
@@ -37,8 +39,8 @@ def unary(run: Run) -> Iterator[Row]:
     """One call after the other."""
     measures = {who: measure(run, who, "sequential") for who in CONTENDERS} | with_tls(run, "sequential")
     what = "unary calls, one after the other: median latency"
-    figures = run.rounds(what, measures, "us", "p50_us", {"p99 us": "p99_us"})
-    row = Row("unary", what, figures, beside=LIMIT)
+    figures = run.rounds(what, measures, "us", "p50_us", LATENCIES)
+    row = Row("unary", what, promises.UNARY, figures, beside=LIMIT, ours=OURS)
     row.at_most(OURS, 2, LIMIT)
     yield row
 
@@ -50,7 +52,7 @@ def single_client(run: Run) -> Iterator[Row]:
     measures |= with_tls(run, "concurrent", in_flight=IN_FLIGHT)
     what = f"unary calls from one process, {IN_FLIGHT} in flight"
     figures = run.rounds(what, measures, "calls/s", "per_second", {"client's CPU us a call": "cpu_us"})
-    row = Row("single-client", what, figures, beside=GRPCIO)
+    row = Row("single-client", what, promises.SINGLE_CLIENT, figures, ours=RESILIENT, more_is_better=True)
     row.at_least(RESILIENT, 60_000)
     yield row
 
@@ -61,13 +63,13 @@ def resilience(run: Run) -> Iterator[Row]:
     what = f"the client's CPU time of a call, {IN_FLIGHT} in flight"
     measures = {who: measure(run, who, "concurrent", in_flight=IN_FLIGHT) for who in both}
     figures = run.rounds(what, measures, "us", "cpu_us", {"calls/s": "per_second"})
-    row = Row("resilience", what, figures, beside=OURS)
+    row = Row("resilience", what, promises.RESILIENCE, figures, beside=OURS)
     bare, resilient = row.figure(OURS), row.figure(RESILIENT)
     cost = None
     if bare is not None and resilient is not None:
         cost = median(b - a for a, b in zip(bare.values, resilient.values, strict=True))
     limit = BARE_AND_RESILIENT
-    row.targets.append(Target(f"{RESILIENT} <= {limit:g} us over {OURS}", cost, limit, True, "us"))
+    row.judge(f"{RESILIENT} <= {limit:g} us over {OURS}", limit, cost, "us")
     yield row
 
 
@@ -82,10 +84,10 @@ def streaming(run: Run) -> Iterator[Row]:
     """One stream, each way."""
     for way, what in STREAMS.items():
         measures = {who: measure(run, who, way) for who in CONTENDERS if who != LIMIT}
-        figures: list[Figure] = run.rounds(
+        figures = run.rounds(
             what, measures, "messages/s", "per_second", {"client's CPU us a message": "cpu_us"}
         )
-        row = Row(f"streaming-{way}", what, figures, beside=GRPCIO)
+        row = Row(f"streaming-{way}", what, promises.STREAMING, figures, ours=OURS, more_is_better=True)
         if way != "chat":  # whose pace is that of a round trip
             row.at_least(OURS, 300_000)
             row.at_least(OURS, 20, GRPCIO)

@@ -90,7 +90,7 @@ def test_make_and_run_to_its_end(
 
 
 @pytest.mark.parametrize("which", ["newest", "oldest"])
-def test_arm_and_disarm(per_call: Callable[..., None], runner: asyncio.Runner, which: str) -> None:
+def test_arm_and_disarm(benchmark: BenchmarkFixture, runner: asyncio.Runner, which: str) -> None:
     """Beside a thousand that are armed: at the end of the heap, and through all of it."""
     timers = timers_of(runner.get_loop())
     with FrozenClock() as clock:
@@ -100,9 +100,10 @@ def test_arm_and_disarm(per_call: Callable[..., None], runner: asyncio.Runner, w
         timers.arm(other, now + 10**12 + place * 10**6)
     names: dict[str, object] = {
         "timers": timers,
-        which: Timer(print),
+        "timer": Timer(print),
         "deadline": now + (2 * 10**12 if which == "newest" else 10**12),
     }
-    statement = f"timers.arm({which}, deadline); timers.disarm({which})"
-    per_call(statement, "noop.one(1); noop.one(1)", **names)
+    loop = looped("timers.arm(timer, deadline); timers.disarm(timer)", names, TURNS)
+    benchmark.extra_info["calls"] = TURNS
+    benchmark.pedantic(loop, rounds=ROUNDS, warmup_rounds=2)  # type: ignore[no-untyped-call]
     timers.close()

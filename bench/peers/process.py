@@ -1,79 +1,90 @@
-"""One peer beside ours, in a process of its own: `python -m bench.peers.process NAME` prints JSON.
+"""One peer beside ours, in a process of its own: `python -m bench.peers.process NAME`, or `ours`.
 
-Each round times a compiled call that does nothing, our call and the peer's, one after the other, so all see
-the same machine; the least of each counts, and what the loop itself takes is subtracted.
+Answers lines of JSON: `{"subjects": true}` with those of SUBJECTS that the peer has, `{"subject": ONE,
+"seconds": S}` with its figures, `{"inside": true}` with how many threads its breaker lets in at once.
+
+A compiled call that does nothing, our call and the peer's are timed one after the other again and again, so
+that all see the same machine; the least of each counts, and what the loop itself takes is subtracted.
 """
 
 import asyncio
 import gc
 import json
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 
+from bench.micro.process import least_of
 from bench.peers import ours
 from bench.peers.breakers import inside_at_once
-from bench.peers.protocol import SUBJECTS, Call, Peer
+from bench.peers.protocol import Call, Peer
+from bench.peers.rpc.protocol import Figures
+from bench.peers.rpc.say import say
 from bench.timing import Loop, looped
 from tai_grpc._ext.primitives.noop import Noop
 
 MAX_CALLS = 1_000
-ROUND_NS = 2_000_000
-ROUNDS = 100
+LOOP_NS = 2_000_000
+TRIES = 5
+"""How often a single call is timed to see how many make a loop."""
+ROUNDS = 10
+"""At least, however little time there is."""
 
 
 def main(name: str) -> None:
     try:
-        module = import_module(f"bench.peers.packages.{name}")
+        peer: Peer = ours.peer() if name == "ours" else import_module(f"bench.peers.packages.{name}").peer()
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("bench", "tai_grpc"):
             raise
-        print(json.dumps({"package": name, "version": None}))
+        say({"not_built": "not installed"})
         return
-    peer: Peer = module.peer()
     beside = ours.peer()
     gc.collect()
     gc.disable()  # a collection of our own objects would count as somebody's call
+    prepared: dict[str, tuple[int, Mapping[str, Loop]]] = {}
+    say({"versions": {peer.package: version(peer.package)}})
     with asyncio.Runner() as runner:
-        calls = {
-            subject: measure(peer.calls[subject], beside.calls[subject], runner)
-            for subject in SUBJECTS
-            if subject in peer.calls
-        }
-    report: dict[str, object] = {
-        "package": peer.package,
-        "version": version(peer.package),
-        "calls": calls,
-    }
-    if peer.breaker is not None:
-        report["inside"] = inside_at_once(peer.breaker)
-    print(json.dumps(report))
+        say({"ready": True})
+        for line in sys.stdin:
+            command = json.loads(line)
+            match command:
+                case {"subjects": True}:
+                    say({"subjects": list(peer.calls)})
+                case {"inside": True}:
+                    assert peer.breaker is not None
+                    say(inside_at_once(peer.breaker))
+                case {"subject": subject, "seconds": seconds}:
+                    if subject not in prepared:
+                        prepared[subject] = loops_of(peer.calls[subject], beside.calls[subject], runner)
+                    say(measure(*prepared[subject], seconds))
 
 
-def loop_of(call: Call, calls: int, runner: asyncio.Runner) -> Loop:
-    awaits = "await " in call.statement or "async " in call.statement
-    return looped(call.statement, dict(call.names), calls, runner if awaits else None)
+def loops_of(theirs: Call, mine: Call, runner: asyncio.Runner) -> tuple[int, Mapping[str, Loop]]:
+    """Return the loops, and how many calls each makes: 1,000, or fewer of a slow one."""
 
+    def loop_of(call: Call, calls: int) -> Loop:
+        awaits = "await " in call.statement or "async " in call.statement
+        return looped(call.statement, dict(call.names), calls, runner if awaits else None)
 
-def calls_a_round(call: Call, runner: asyncio.Runner) -> int:
-    """How many calls a round has: 1,000, or fewer of a slow one."""
-    return max(1, min(MAX_CALLS, ROUND_NS // loop_of(call, 1, runner)()))
-
-
-def measure(theirs: Call, mine: Call, runner: asyncio.Runner) -> dict[str, object]:
-    calls = min(calls_a_round(call, runner) for call in (theirs, mine))
-    loops = {
+    slowest = max(min(once() for _ in range(TRIES)) for once in (loop_of(theirs, 1), loop_of(mine, 1)))
+    calls = max(1, min(MAX_CALLS, LOOP_NS // slowest))
+    return calls, {
         "empty": looped("pass", {}, calls),
-        "noop_ns": looped("noop.nothing()", {"noop": Noop()}, calls),
-        "ours_ns": loop_of(mine, calls, runner),
-        "ns": loop_of(theirs, calls, runner),
+        "ours": loop_of(mine, calls),
+        "theirs": loop_of(theirs, calls),
+        # A few of these could not be told from an empty loop.
+        "many empty": looped("pass", {}, MAX_CALLS),
+        "many no-ops": looped("noop.nothing()", {"noop": Noop()}, MAX_CALLS),
     }
-    least = dict.fromkeys(loops, sys.maxsize)
-    for _ in range(ROUNDS):
-        for name, run in loops.items():
-            least[name] = min(least[name], run())
-    empty = least.pop("empty")
-    return {"statement": theirs.statement, **{name: (ns - empty) / calls for name, ns in least.items()}}
+
+
+def measure(calls: int, loops: Mapping[str, Loop], seconds: float) -> Figures:
+    least = least_of(loops, seconds, ROUNDS)
+    noop = (least["many no-ops"] - least["many empty"]) / MAX_CALLS
+    mine, theirs = ((least[name] - least["empty"]) / calls for name in ("ours", "theirs"))
+    return {"ns": theirs, "noops": theirs / noop, "better": theirs / mine}
 
 
 if __name__ == "__main__":

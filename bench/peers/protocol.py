@@ -16,9 +16,6 @@ SUBJECTS = {
     "backoff": "the wait before a retry, with full jitter",
 }
 
-AT_LEAST = {("call", "pybreaker"): 10.0}
-"""How many times our own call's time a peer's must be."""
-
 FAILURES = 5
 """After how many failures in a row every breaker here opens."""
 

@@ -13,9 +13,10 @@ from grpc import ChannelConnectivity, StatusCode
 
 from aio.peer import Peer, scripted
 from tai_grpc import ConfigError, aio
+from tai_grpc.aio._backoff import Keepalive
 from tai_grpc.aio._channel_options import channel_options
 from tai_grpc.aio._connection import settings_of
-from tai_grpc.aio._subchannel import Keepalive, Subchannel
+from tai_grpc.aio._subchannel import Subchannel
 from tai_grpc.aio._target import DEFAULT_PORT, Address, parse
 
 METHOD = "/test.Connecting/Who"
@@ -290,8 +291,8 @@ async def test_the_pause_between_attempts_grows_to_its_limit(unused_tcp_port: in
         pauses: list[float] = []
         channel.get_state(try_to_connect=True)
         while len(pauses) < 5:
-            if subchannel._backoff not in pauses:
-                pauses.append(subchannel._backoff)
+            if subchannel._backoff.seconds not in pauses:
+                pauses.append(subchannel._backoff.seconds)
             await asyncio.sleep(0)
     assert pauses == pytest.approx([0.001, 0.0016, 0.00256, 0.004096, 0.005])
 

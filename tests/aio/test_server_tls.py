@@ -202,6 +202,8 @@ def test_credentials_that_cannot_be_used_are_refused_when_they_are_made(certific
         aio.ssl_server_credentials([])
     with pytest.raises(ConfigError, match="root_certificates"):
         aio.ssl_server_credentials([(key, chain)], b"no certificate")
+    with pytest.raises(ConfigError, match="root_certificates"):
+        aio.ssl_server_credentials([(key, chain)], b"\n")
     with pytest.raises(ConfigError, match="minimum_version"):
         aio.ssl_server_credentials([(key, chain)], minimum_version="SSLv3")
     assert key.decode() not in repr(aio.ssl_server_certificate_configuration([(key, chain)]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 HANGS = 90.0
@@ -46,10 +48,22 @@ async def ran(process: asyncio.subprocess.Process, stdin: bytes | None = None) -
 
 
 @asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Start the command with these arguments; end it, if it still runs, with the block."""
+async def started(
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start the command with these arguments; end it, if it still runs, with the block.
+
+    `env` comes on top of this process's own environment.
+    """
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*COMMAND, *arguments, stdin=pipe, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, *arguments),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+    )
     try:
         yield process
     finally:

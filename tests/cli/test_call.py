@@ -3,10 +3,13 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
+from aio.certificates import Certificates
 from cli.command import Ran, ran, started, tai_grpc
-from load.echo import Echo, echo_server
+from load.echo import POOL, SERVICE, Echo, echo_server
 from transports import TRANSPORTS
 
 
@@ -197,3 +200,44 @@ async def test_several_calls_at_once_do_not_disturb_each_other(call: Call, echo:
         *(call(echo.address, "echo.v1.Echo/Unary", "-d", f'{{"big":{n}}}') for n in numbers)
     )
     assert [result.json.get("big", "0") for result in results] == [str(n) for n in numbers]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_server_with_tls_is_called_with_a_certificate_and_a_token(
+    tmp_path: Path, transport: str
+) -> None:
+    certificates = Certificates(tmp_path)
+    for name in ("client_chain", "client_key"):
+        (tmp_path / name).write_bytes(getattr(certificates, name))
+    (tmp_path / "token").write_text("secret\n")
+    server = grpc.aio.server()
+    echo = Echo()
+    server.add_generic_rpc_handlers((echo.handlers(),))
+    enable_server_reflection((SERVICE,), server, pool=POOL)
+    pairs = [(certificates.server_key, certificates.server_chain)]
+    port = server.add_secure_port(
+        "127.0.0.1:0",
+        grpc.ssl_server_credentials(
+            pairs, root_certificates=certificates.authority, require_client_auth=True
+        ),
+    )
+    await server.start()
+    try:
+        address = f"127.0.0.1:{port}"
+        call = ("call", address, "echo.v1.Echo/Unary", "-d", '{"big":1}', "--transport", transport)
+        trust = ("--cacert", str(certificates.authority_file))
+        ours = ("--cert", str(tmp_path / "client_chain"), "--key", str(tmp_path / "client_key"))
+        ran = await tai_grpc(*call, *trust, *ours, "--bearer", f"@{tmp_path / 'token'}")
+        assert (ran.code, ran.json) == (0, {"big": "1"})
+        assert echo.metadata["authorization"] == "Bearer secret"
+        ran = await tai_grpc(*call, *trust)
+        assert ran.code == 1
+        assert address in ran.error
+    finally:
+        await server.stop(None)
+
+
+async def test_options_of_tls_that_do_not_go_together_are_one_line_and_exit_2() -> None:
+    ran = await tai_grpc("call", "127.0.0.1:1", "a.B/C", "--insecure", "--tls")
+    assert ran.code == 2
+    assert "--insecure and --tls do not go together" in ran.error

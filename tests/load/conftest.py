@@ -1,5 +1,7 @@
-"""Every test here runs on each transport."""
+"""Settings of the tests of the load generator."""
 
-from transports import transport
+from hypothesis import settings
 
-__all__ = ["transport"]
+# How long an example takes depends on who else uses the machine.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")

@@ -20,6 +20,9 @@ from tai_grpc.load.methods import Method, find_method
 from tai_grpc.load.plan import TlsPlan
 from tai_grpc.load.reflection import details_of, status_of
 from tai_grpc.status import Metadata
+from transports import transport
+
+__all__ = ["transport"]  # each test here runs on each of them
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,8 @@ def test_a_rendered_message_is_what_its_rendered_json_parses_to(text: str) -> No
 
 def test_messages_that_hold_messages_are_rendered() -> None:
     method = _method(ITEMS)
-    text = '{"items":[{"display_name":"a"},{"display_name":"{{.RequestNumber}}","labels":{"x":"{{.WorkerID}}"}}]}'
+    second = '{"display_name":"{{.RequestNumber}}","labels":{"x":"{{.WorkerID}}"}}'
+    text = f'{{"items":[{{"display_name":"a"}},{second}]}}'
     (template,) = _templates(text, method)
     message: Any = method.request_type.FromString(template.render(_call(6)))
     assert [item.display_name for item in message.items] == ["a", "6"]
@@ -111,6 +112,7 @@ def test_a_template_that_is_always_the_same_makes_a_constant_message() -> None:
         ('{"display_name":"{{.Nope}}"}', "is not known here"),
         ('{"display_name":{{.UUID}', "the data is not JSON"),
         ('{"display_name":"{{.UUID"}', "without its"),
+        ('{"inner":' * 900 + "{{.UUID}}" + "}" * 900, "the data is nested too deep"),
         ("{{.UUID}}", "a template came to"),
         ("{{.RequestNumber}}", "echo.v1.Item is given as a JSON object, not as 0"),
     ],

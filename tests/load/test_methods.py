@@ -8,6 +8,9 @@ from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.methods import BUILT_IN, Method, find_method, split_method
 from tai_grpc.load.reflection import status_of
+from transports import transport
+
+__all__ = ["transport"]  # each test here runs on each of them
 
 
 @pytest.mark.parametrize("name", ["echo.v1.Echo/Unary", "/echo.v1.Echo/Unary", "echo.v1.Echo.Unary"])

@@ -6,15 +6,14 @@ import pytest
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.methods import built_in_method
 from tai_grpc.load.plan import LoadPlan, Schedule, Segment, Streaming
-from tai_grpc.load.requests import Fixed, Request
+from tai_grpc.load.requests import Data, make_requests
 
 UNARY = built_in_method("tai.v1.Governor", "HealthCheck")
+REQUESTS = make_requests(UNARY, Data())
 
 
 def _plan(**changes: Any) -> LoadPlan:
-    return LoadPlan(
-        **{"hosts": ("127.0.0.1:1",), "method": UNARY, "requests": Fixed([Request((b"",))]), **changes}
-    )
+    return LoadPlan(**{"hosts": ("127.0.0.1:1",), "method": UNARY, "requests": REQUESTS, **changes})
 
 
 def test_the_defaults_are_those_of_ghz() -> None:

@@ -20,6 +20,9 @@ from tai_grpc.load import reflection
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.reflection import SERVICES, Reflection
+from transports import transport
+
+__all__ = ["transport"]  # each test here runs on each of them
 
 V1, V1ALPHA = SERVICES
 ECHO = POOL.FindFileByName("echo.proto").serialized_pb

@@ -5,28 +5,33 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from bench.peers.rpc.protocol import NotBuiltError
+
 ROOT: Final = Path(__file__).parents[3]
 BUILD: Final = ROOT / "build" / "bench"
+PROTO: Final = ROOT / "bench" / "protos" / "bench_echo.proto"
 SERVICE: Final = "bench.v1.Echo"
 
 TEXT: Final = "a note of a few words, 32 bytes."
 """What every message says."""
 
-_PROTO: Final = ROOT / "bench" / "protos" / "bench_echo.proto"
 _FOLDER: Final = BUILD / "protos"
 
 
 def generate() -> None:
     """Run protoc unless what it makes is there. Not to be called by two processes at once."""
     made = [_FOLDER / f"bench_echo_pb2{kind}.py" for kind in ("", "_grpc")]
-    if all(path.exists() and path.stat().st_mtime > _PROTO.stat().st_mtime for path in made):
+    if all(path.exists() and path.stat().st_mtime > PROTO.stat().st_mtime for path in made):
         return
-    # A peer that is measured need not carry the compiler.
-    from grpc_tools import protoc  # noqa: PLC0415
+    try:
+        # A peer that is measured need not carry the compiler.
+        from grpc_tools import protoc  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise NotBuiltError("no grpcio-tools here: `make bench` installs it") from None
 
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    arguments = [f"-I{_PROTO.parent}", f"--python_out={_FOLDER}", f"--grpc_python_out={_FOLDER}"]
-    if protoc.main(["protoc", *arguments, _PROTO.name]) != 0:
+    arguments = [f"-I{PROTO.parent}", f"--python_out={_FOLDER}", f"--grpc_python_out={_FOLDER}"]
+    if protoc.main(["protoc", *arguments, PROTO.name]) != 0:
         raise SystemExit("protoc failed: see its messages above")
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from array import array
+from typing import Final
 
 import numpy as np
 
 from bench.peers.rpc.protocol import Figures
 
+PERCENTILES: Final = (50, 90, 99, 99.9)
+
 
 def latencies_of(nanoseconds: array[int]) -> Figures:
-    p50, p99 = np.percentile(np.asarray(nanoseconds), (50, 99)) / 1e3
-    return {"calls": len(nanoseconds), "p50_us": float(p50), "p99_us": float(p99)}
+    found = np.percentile(np.asarray(nanoseconds), PERCENTILES) / 1e3
+    return {"calls": len(nanoseconds)} | {
+        f"p{name:g}_us": float(value) for name, value in zip(PERCENTILES, found, strict=True)
+    }
 
 
 def rate_of(calls: int, seconds: float, cpu_seconds: float) -> Figures:

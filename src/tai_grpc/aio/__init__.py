@@ -49,7 +49,8 @@ if find_spec("tai_grpc._ext.aio.server") is None:
     )
 
 from tai_grpc._ext.aio.context import ServicerContext as _NativeContext
-from tai_grpc.aio._blocking import BlockingChannel, BlockingRpcError, blocking_channel
+from tai_grpc.aio._blocking import BlockingChannel, blocking_channel
+from tai_grpc.aio._blocking_calls import BlockingRpcError
 from tai_grpc.aio._channel import Channel, insecure_channel, secure_channel
 from tai_grpc.aio._credentials import composite_channel_credentials, ssl_channel_credentials
 from tai_grpc.aio._interceptors import InterceptedUnaryUnaryCall

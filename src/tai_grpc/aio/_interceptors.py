@@ -14,7 +14,8 @@ from typing import Any, Final
 import grpc
 from grpc import StatusCode, aio
 
-_CANCELLED: Final = "Locally cancelled by application!"
+from tai_grpc._ext.aio.client_session import LOCALLY_CANCELLED
+
 _MIXED: Final = "The iterator and read/write APIs may not be mixed on a single RPC."
 _FINISHED: Final = "RPC already finished."
 _HALF_CLOSED: Final = 'RPC is half closed after calling "done_writing".'
@@ -267,7 +268,7 @@ class InterceptedCall:
         if (call := await self._wait()) is not None:
             return str(await call.details())
         error = self._error()
-        return _CANCELLED if error is None else str(error.details())
+        return LOCALLY_CANCELLED if error is None else str(error.details())
 
     async def debug_error_string(self) -> str | None:
         if (call := await self._wait()) is not None:

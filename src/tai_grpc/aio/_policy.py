@@ -10,8 +10,9 @@ from grpc import ChannelConnectivity
 
 from tai_grpc._ext.aio.client import ClientConnection
 from tai_grpc._ext.aio.dispatcher import Dispatcher
+from tai_grpc.aio._backoff import Keepalive
 from tai_grpc.aio._connection import Settings
-from tai_grpc.aio._subchannel import Keepalive, Subchannel
+from tai_grpc.aio._subchannel import Subchannel
 from tai_grpc.aio._target import Address, Target
 
 IDLE = ChannelConnectivity.IDLE

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
 
 from grpc import ChannelConnectivity
 
 from tai_grpc._ext.aio.client import ClientConnection
+from tai_grpc.aio._backoff import Backoff, Keepalive
 from tai_grpc.aio._connection import CLOSE_TIMEOUT, ConnectError, Settings, open_first
 from tai_grpc.aio._target import Address
-
-_MULTIPLIER: Final = 1.6
-_JITTER: Final = 0.2
-
-
-class Keepalive:
-    """The interval between pings, of one channel: doubled when a server says that they are too many."""
-
-    def __init__(self, interval: float | None) -> None:
-        self.interval = interval
-
-    def too_many(self) -> None:
-        if self.interval is not None:
-            self.interval *= 2
 
 
 class Subchannel:
     """One connection at a time, to the first of `addresses()` that can be reached.
 
     It starts IDLE and connects when `connect` is called. When that fails it is in TRANSIENT_FAILURE and goes
-    on trying, first after about `initial_backoff` seconds, then 1.6 times as long and so on up to
-    `max_backoff`. When the connection is lost or the server wants it to end, it is IDLE again. `changed` is
-    called after each change. A connection that was of no use and shorter than the backoff counts as a
-    failure: a server that takes connections and drops them is not flooded.
+    on trying, as `Backoff` has it. When the connection is lost or the server wants it to end, it is IDLE
+    again. `changed` is called after each change.
     """
 
     def __init__(
@@ -56,8 +39,7 @@ class Subchannel:
         self._keepalive = keepalive
         self._changed = changed
         self._name = name
-        self._backoff = settings.options.initial_backoff
-        self._next_attempt = 0.0
+        self._backoff = Backoff(settings.options)
         self._loop = loop
         self._connecting: asyncio.Task[None] | None = None
         self._open: dict[ClientConnection, asyncio.Future[None]] = {}
@@ -75,8 +57,7 @@ class Subchannel:
         """If it is in TRANSIENT_FAILURE: connect now, as if nothing had failed; calls wait for that."""
         if self.state is ChannelConnectivity.TRANSIENT_FAILURE and self._connecting is not None:
             self._connecting.cancel()
-            self._backoff = self._settings.options.initial_backoff
-            self._next_attempt = 0.0
+            self._backoff.reset()
             self.state = ChannelConnectivity.IDLE
             self._changed(self)
             self.connect()
@@ -119,9 +100,7 @@ class Subchannel:
 
     def _lose(self, connection: ClientConnection) -> None:
         if connection is self.connection:
-            if connection.served or self._loop.time() >= self._next_attempt:
-                self._backoff = self._settings.options.initial_backoff
-                self._next_attempt = 0.0
+            self._backoff.lost(self._loop.time(), served=connection.served)
             self.connection = None
             self.state = ChannelConnectivity.IDLE
             self._changed(self)
@@ -129,18 +108,17 @@ class Subchannel:
     # --- Connecting ---
 
     async def _connect(self) -> None:
-        options = self._settings.options
         while True:
-            if (early := self._next_attempt - self._loop.time()) > 0:
+            if (early := self._backoff.next_attempt - self._loop.time()) > 0:
                 await asyncio.sleep(early)
-            self._next_attempt = self._loop.time() + self._backoff * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+            timeout = self._backoff.begin(self._loop.time())
             try:
                 connection = await open_first(
                     await self._resolve(),
                     self._settings,
                     self,
                     keepalive=self._keepalive.interval,
-                    timeout=max(options.connect_timeout, self._backoff),
+                    timeout=timeout,
                 )
             except ConnectError as error:
                 self._fail(str(error))
@@ -161,7 +139,7 @@ class Subchannel:
             raise ConnectError(f"errors resolving {self._name}: {error}") from error
 
     def _fail(self, failure: str) -> None:
-        self._backoff = min(self._backoff * _MULTIPLIER, self._settings.options.max_backoff)
+        self._backoff.failed()
         self.failure = failure
         self.state = ChannelConnectivity.TRANSIENT_FAILURE
         self._changed(self)

@@ -14,7 +14,7 @@ from tai_grpc.cli.failure import exit_code_of
 from tai_grpc.cli.help import epilog
 from tai_grpc.errors import TaiGrpcError
 
-COMMANDS: Final = ("serve", "call", "load", "demo")
+COMMANDS: Final = ("serve", "call", "load", "bench", "demo")
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
@@ -47,6 +47,7 @@ class _Commands(click.Group):
         "tai-grpc serve --listen 127.0.0.1:50051",
         "tai-grpc call 127.0.0.1:50051 tai.v1.Governor/GetPolicies",
         "tai-grpc load 127.0.0.1:50051 --call tai.v1.Governor/HealthCheck -c 10 -n 1000",
+        "tai-grpc bench --quick",
         "tai-grpc demo",
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 import grpc
@@ -14,6 +14,7 @@ from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.help import epilog
 from tai_grpc.cli.interrupt import end_at_ctrl_c
 from tai_grpc.cli.rpc_failure import rpc_failure
+from tai_grpc.cli.security import Security, with_security
 from tai_grpc.config import Transport
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.errors import RequestError
@@ -62,6 +63,7 @@ DEFAULT_TIMEOUT: Final = 20.0
     "whose responses are a stream.",
 )
 @params.transport
+@with_security
 @click.option("--emit-defaults", is_flag=True, help="Print the fields that have their default value too.")
 def command(
     *,
@@ -72,6 +74,7 @@ def command(
     timeout: float | None,
     emit_defaults: bool,
     transport: Transport | None,
+    **security: Any,
 ) -> None:
     """Make one call and print its response as JSON.
 
@@ -83,10 +86,12 @@ def command(
     line, as they come.
     """
     end_at_ctrl_c()
-    pairs = parse_metadata(metadata)
+    secured = Security(**security)
+    tls = secured.tls_plan()
+    pairs = parse_metadata((*metadata, *secured.metadata_of_token()))
     text = params.read_data(data)
     indent = None
-    with open_blocking_channel(host, transport) as channel:
+    with open_blocking_channel(host, transport, tls=tls, authority=secured.authority) as channel:
         try:
             found = find_method(channel, method, timeout=timeout or DEFAULT_TIMEOUT, metadata=pairs)
             requests = _requests(found, text)

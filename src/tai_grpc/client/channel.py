@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from grpc import CallCredentials, Compression, StatusCode, aio
@@ -12,6 +12,7 @@ from tai_grpc.client.calls import StreamStreamCall, StreamUnaryCall, UnaryStream
 from tai_grpc.client.endpoints import AnyEndpoints, Endpoints
 from tai_grpc.client.invocation import AnyInvocation, StreamInvocation, UnaryInvocation, as_async
 from tai_grpc.client.layers import Layers, run
+from tai_grpc.client.methods import Deserializer, Kind, MetadataArgument, Serializer, StubChannel, as_is
 from tai_grpc.client.stats import ClientStats
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import TaiGrpcError
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
-Serializer = Callable[[Any], bytes]
-Deserializer = Callable[[bytes], Any]
-MetadataArgument = aio.Metadata | Sequence[tuple[str, str | bytes]]
 Requests = AsyncIterable[Req] | Iterable[Req]
 
 MAX_IN_FLIGHT: Final = 65_536
@@ -38,8 +36,8 @@ CLOSED: Final = "this GrpcClient is closed"
 CUT_OFF: Final = "the client was closed while the call was in flight"
 
 
-class ResilientChannel:
-    """What a generated stub asks of a `grpc.aio.Channel`: the four kinds of calls, and `close`.
+class ResilientChannel(StubChannel):
+    """What a generated stub asks of a `grpc.aio.Channel`, and `close`.
 
     It has no connectivity of its own (`channel_ready`, `get_state`): each endpoint has its own connection.
     """
@@ -140,43 +138,12 @@ class ResilientChannel:
                 return Reply(StatusCode.CANCELLED, CUT_OFF)
             raise
 
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
+    def method(
+        self, kind: Kind, name: str, serialize: Serializer | None, deserialize: Deserializer | None
     ) -> Any:
-        if self._caller is not None:
-            return self._unary_method(self._caller, method, request_serializer, response_deserializer)
-        return UnaryUnaryMultiCallable(self, method, request_serializer, response_deserializer)
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> UnaryStreamMultiCallable[Any, Any]:
-        return UnaryStreamMultiCallable(self, method, request_serializer, response_deserializer)
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> StreamUnaryMultiCallable[Any, Any]:
-        return StreamUnaryMultiCallable(self, method, request_serializer, response_deserializer)
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> StreamStreamMultiCallable[Any, Any]:
-        return StreamStreamMultiCallable(self, method, request_serializer, response_deserializer)
+        if kind == "unary_unary" and self._caller is not None:
+            return self._unary_method(self._caller, name, serialize, deserialize)
+        return _KINDS[kind](self, name, serialize, deserialize)
 
 
 def client_stats(layers: Layers, endpoints: AnyEndpoints) -> ClientStats:
@@ -195,14 +162,15 @@ def client_stats(layers: Layers, endpoints: AnyEndpoints) -> ClientStats:
     )
 
 
-async def _refuse() -> Reply:
+def too_many() -> Reply:
+    """Return what a call beyond MAX_IN_FLIGHT ends with."""
     return Reply(
         StatusCode.RESOURCE_EXHAUSTED, f"this client has {MAX_IN_FLIGHT} calls in flight", sent=False
     )
 
 
-def _as_is(data: bytes) -> bytes:
-    return data
+async def _refuse() -> Reply:
+    return too_many()
 
 
 def _options(
@@ -230,8 +198,8 @@ class _MultiCallable(Generic[Req, Res]):
     ) -> None:
         self._channel = channel
         self._method = method
-        self._serialize: Callable[[Any], bytes] = serialize or _as_is
-        self._deserialize: Callable[[bytes], Any] = deserialize or _as_is
+        self._serialize: Callable[[Any], bytes] = serialize or as_is
+        self._deserialize: Callable[[bytes], Any] = deserialize or as_is
 
     def _start_streaming(
         self, requests: Requests[Req] | None, options: CallOptions, *, long_lived: bool
@@ -301,3 +269,11 @@ class StreamStreamMultiCallable(_MultiCallable[Req, Res], aio.StreamStreamMultiC
         options = _options(timeout, metadata, credentials, wait_for_ready, compression)
         call, task = self._start_streaming(request_iterator, options, long_lived=True)
         return StreamStreamCall(call, task, self._deserialize, self._serialize)
+
+
+_KINDS: Final[dict[Kind, type[_MultiCallable[Any, Any]]]] = {
+    "unary_unary": UnaryUnaryMultiCallable,
+    "unary_stream": UnaryStreamMultiCallable,
+    "stream_unary": StreamUnaryMultiCallable,
+    "stream_stream": StreamStreamMultiCallable,
+}

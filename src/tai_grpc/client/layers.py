@@ -15,7 +15,7 @@ from grpc import StatusCode
 
 from tai_grpc._ext.primitives.outbound import Outbound, OutboundCall
 from tai_grpc.client.endpoints import AnyEndpoints, Endpoints
-from tai_grpc.client.invocation import AnyInvocation, call_error
+from tai_grpc.client.invocation import AnyInvocation, Invocation, call_error
 from tai_grpc.config import GrpcClientConfig, Outcome
 from tai_grpc.errors import CircuitOpenError, DeadlineError
 from tai_grpc.observability.tracing import CURRENT_TRACE
@@ -120,7 +120,7 @@ async def _attempts(call: AnyInvocation, layers: Layers, endpoints: Endpoints, s
         call.proven = partial(layers.proven, call)
         try:
             transport = endpoints.transport(endpoint.address)
-            reply = await call.perform(transport, _options(call))
+            reply = await call.perform(transport, sent_with(call))
         except BaseException:
             layers.release(call, None)
             raise
@@ -134,6 +134,6 @@ async def _attempts(call: AnyInvocation, layers: Layers, endpoints: Endpoints, s
             await sleep(wait)
 
 
-def _options(call: AnyInvocation) -> CallOptions:
+def sent_with(call: Invocation) -> CallOptions:
     """Return what the next attempt is sent with: the time that is left, and the metadata as it is by now."""
     return call.options._replace(timeout=call.time_left(), metadata=call.sent_metadata())

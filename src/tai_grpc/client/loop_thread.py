@@ -7,17 +7,15 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from grpc import CallCredentials, Compression, StatusCode, aio
 
 from tai_grpc.client.grpc_client import GrpcClient
+from tai_grpc.client.methods import Deserializer, Kind, Serializer, StubChannel
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import TaiGrpcError
 from tai_grpc.status import CallError, Metadata
-
-if TYPE_CHECKING:
-    from tai_grpc.client.channel import Deserializer, Serializer
 
 T = TypeVar("T")
 Res = TypeVar("Res")
@@ -105,52 +103,24 @@ class LoopEngine:
                 self.loop.stop()
 
 
-class BlockingChannel:
+class BlockingChannel(StubChannel):
     """What a generated stub asks of a `grpc.Channel`."""
 
     def __init__(self, channel: aio.Channel, loop: LoopThread) -> None:
         self._channel = channel
         self._loop = loop
 
-    def unary_unary(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
+    def method(
+        self, kind: Kind, name: str, serialize: Serializer | None, deserialize: Deserializer | None
     ) -> _MultiCallable:
-        start = self._channel.unary_unary(method, request_serializer, response_deserializer)
-        return _MultiCallable(self._loop, method, start, one_request=True, one_response=True)
-
-    def unary_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> _MultiCallable:
-        start = self._channel.unary_stream(method, request_serializer, response_deserializer)
-        return _MultiCallable(self._loop, method, start, one_request=True, one_response=False)
-
-    def stream_unary(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> _MultiCallable:
-        start = self._channel.stream_unary(method, request_serializer, response_deserializer)
-        return _MultiCallable(self._loop, method, start, one_request=False, one_response=True)
-
-    def stream_stream(
-        self,
-        method: str,
-        request_serializer: Serializer | None = None,
-        response_deserializer: Deserializer | None = None,
-        _registered_method: bool | None = False,
-    ) -> _MultiCallable:
-        start = self._channel.stream_stream(method, request_serializer, response_deserializer)
-        return _MultiCallable(self._loop, method, start, one_request=False, one_response=False)
+        start = getattr(self._channel, kind)(name, serialize, deserialize)
+        return _MultiCallable(
+            self._loop,
+            name,
+            start,
+            one_request=kind.startswith("unary_"),
+            one_response=kind.endswith("_unary"),
+        )
 
 
 class _MultiCallable:

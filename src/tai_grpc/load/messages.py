@@ -131,7 +131,10 @@ def parse_templates(method: Method, text: str, names: Names, first: Call) -> lis
         return value
 
     values = json_requests(method, _TOKEN.sub(quoted, text))
-    return [MessageTemplate(method, with_slots(value), first) for value in values]
+    try:
+        return [MessageTemplate(method, with_slots(value), first) for value in values]
+    except RecursionError:
+        raise RequestError(f"{WHERE} is nested too deep") from None
 
 
 def _holds(text: str, sign: str) -> bool:

@@ -112,9 +112,8 @@ def json_values(text: str, what: str = "the data") -> list[Any]:
         try:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            raise RequestError(
-                f"{what} is not JSON: {error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
-            ) from None
+            where = f"at line {error.lineno}, column {error.colno}"
+            raise RequestError(f"{what} is not JSON: {error.msg.removesuffix(' at')} {where}") from None
         except RecursionError:
             raise RequestError(f"{what} is not JSON that can be sent: nested too deep") from None
         values.append(value)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from grpc import StatusCode
 
 from tai_grpc.aio._blocking import BlockingChannel, blocking_channel
-from tai_grpc.aio._blocking_attempt import Attempt, RefusalError, Start, code_of, unary
+from tai_grpc.aio._blocking_attempt import Attempt, code_of, unary
+from tai_grpc.aio._blocking_keeper import RefusalError
+from tai_grpc.aio._blocking_start import Arguments, Start
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.transport.base import CallOptions, Reply
 from tai_grpc.transport.native import native_options
@@ -44,16 +46,7 @@ class BlockingTransport:
         return Attempt(self._channel.keeper, self._start(method, request, options, single=single))
 
     def _start(self, method: str, request: bytes | None, options: CallOptions, *, single: bool) -> Start:
-        return self._channel.start(
-            method,
-            request,
-            options.timeout,
-            options.metadata,
-            options.credentials,
-            wait_for_ready=options.wait_for_ready,
-            compression=options.compression,
-            single=single,
-        )
+        return self._channel.starter.start(method, request, Arguments(*options), single=single)
 
     def reconnect(self) -> None:
         """If the address could not be reached: have the next attempt try again."""

@@ -40,7 +40,7 @@ async def served(rpc: Any, answer: Answer) -> AsyncIterator[tuple[str, LatencyHi
         return request
 
     server = rpc.server()
-    handlers = {"Unary": grpc.unary_unary_rpc_method_handler(unary)}
+    handlers: dict[str, Any] = {"Unary": grpc.unary_unary_rpc_method_handler(unary)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

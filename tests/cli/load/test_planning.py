@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cli.load.plans import HOST, planned, refused, write_protoset
+from tai_grpc.cli.load import command
 from tai_grpc.cli.load.ghz import LEFT_OUT
 from tai_grpc.load.plan import Arrivals, AtEnd, LoadPlan, Segment, Streaming, TlsPlan
 
@@ -347,6 +348,36 @@ def test_what_a_config_file_cannot_say_is_refused(tmp_path: Path, name: str, tex
 
 def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "cannot read" in refused("--config", str(tmp_path / "gone.json"))
+
+
+# --- ghz's options ---
+
+GHZ = """config proto protoset call import-paths cacert cert key cname skipTLS insecure authority async rps
+    load-schedule load-start load-step load-end load-step-duration load-max-duration concurrency
+    concurrency-schedule concurrency-start concurrency-end concurrency-step
+    concurrency-step-duration concurrency-max-duration total timeout duration max-duration
+    duration-stop data data-file binary binary-file metadata metadata-file stream-interval
+    stream-call-duration stream-call-count stream-dynamic-messages reflect-metadata output format
+    skipFirst count-errors connections connect-timeout keepalive name tags cpus debug
+    enable-compression lb-strategy max-recv-message-size max-send-message-size
+    disable-template-functions disable-template-data"""
+SHORT = {"i": "import-paths", "c": "concurrency", "n": "total", "t": "timeout", "z": "duration",
+    "x": "max-duration", "d": "data", "D": "data-file", "b": "binary", "B": "binary-file", "m": "metadata",
+    "M": "metadata-file", "o": "output", "O": "format", "r": "rps", "e": "enable-compression"}  # fmt: skip
+
+
+def test_every_option_of_ghz_is_taken_or_refused_with_a_reason() -> None:
+    long = {option: param for param in command.params for option in param.opts}
+    names = GHZ.split()
+    assert [name for name in names if f"--{name}" not in long] == []
+    assert {letter for letter, name in SHORT.items() if f"-{letter}" not in long[f"--{name}"].opts} == set()
+    assert set(LEFT_OUT) <= set(names)
+
+
+def test_what_is_left_out_is_in_the_document() -> None:
+    text = (Path(__file__).parents[3] / "docs/load.md").read_text()
+    left_out = {name for name in LEFT_OUT if not name.startswith("concurrency-") or name.endswith("schedule")}
+    assert {name for name in left_out if f"`--{name}`" not in text} == set()
 
 
 # --- what does not go ---

@@ -103,7 +103,8 @@ def test_options_have_the_names_of_ghz_and_durations_in_nanoseconds() -> None:
         "insecure": True,
         "loop": "closed",
         **{"concurrency": 50, "connections": 1, "total": 200, "warmup": 0},
-        **{"timeout": 20_000_000_000, "dial-timeout": 10_000_000_000, "threads": 1, "processes": 1},
+        **{"timeout": 20_000_000_000, "dial-timeout": 10_000_000_000, "threads": 1},
+        "max-recv-message-size": 67_108_864,
     }
 
 

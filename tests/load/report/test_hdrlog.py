@@ -57,6 +57,11 @@ def test_a_run_without_intervals_is_one(tmp_path: Path) -> None:
     _same(theirs, made.latencies)
 
 
+def test_a_second_in_which_no_call_succeeded_is_an_empty_histogram(tmp_path: Path) -> None:
+    made = result([interval(0, [], failed=3), interval(1, [5_000])])
+    assert [theirs.get_total_count() for theirs in _read(made, tmp_path)] == [0, 1]
+
+
 def test_the_log_says_when_it_began_and_its_maxima_are_milliseconds() -> None:
     lines = to_hlog(result([interval(0, [2_000_000]), interval(1, [])])).splitlines()
     assert lines[1:5] == [

@@ -95,6 +95,11 @@ def test_several_hosts_are_told_apart() -> None:
     ("changes", "told"),
     [
         ({"engine_cpu": 0.97}, "The load generator was the limit: its busiest thread took 97% of a core."),
+        (
+            {"of": plan(schedule=CONSTANT_RATE), "send_lag": histogram([5] * 97 + [9_000_000] * 3)},
+            "3 calls were sent over 1.00 ms after being due: the load generator, or the concurrency of 50, "
+            "held them up, and the latencies count from when they were due.",
+        ),
         ({"starved": 1}, "1 send waited for the request to be rendered from its template"),
         ({"reconnects": 3}, "3 connections were lost or closed by the server, and made again."),
         ({"missed": 1}, "1 call due before the run ended was not sent"),

@@ -15,15 +15,6 @@ cdef enum CallState:
     ENDING = 3  # the status is here, messages before it are not read yet
     DONE = 4
 
-cdef enum Code:
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    DEADLINE_EXCEEDED = 4
-    RESOURCE_EXHAUSTED = 8
-    INTERNAL = 13
-    UNAVAILABLE = 14
-
 
 cdef class Deadline(TimerEntry):
     cdef void *call  # borrowed, so that a call nobody holds can go before its deadline; NULL: it is gone
@@ -61,7 +52,6 @@ cdef class Call(DispatchedCall):
     cdef int begin(self, bint held) except -1
     cdef int keep(self) except -1
     cdef int send(self, bytes message) except -1
-    cdef int transmit(self, bytes message) except -1
     cdef int half_close(self) except -1
     cdef int abandon(self) except -1  # the stream, if there is one
     cdef int detach(self) noexcept

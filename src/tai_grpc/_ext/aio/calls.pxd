@@ -1,6 +1,7 @@
 """The four kinds of calls, as grpc.aio has them. See calls.pyx."""
 
 from tai_grpc._ext.aio.call cimport Call
+from tai_grpc._ext.aio.messages cimport MessageQueue
 
 
 cdef bytes serialized(object serialize, object request)
@@ -8,9 +9,8 @@ cdef bytes serialized(object serialize, object request)
 
 cdef class UnaryResponse(Call):
     cdef object deserialize
-    cdef bytes message
+    cdef object message  # None: it has not come, or is read
     cdef object response
-    cdef bint compressed
     cdef bint has_message
 
     cdef object result(self)
@@ -27,8 +27,7 @@ cdef class StreamUnaryCall(UnaryResponse):
 
 cdef class StreamResponse(Call):
     cdef object deserialize
-    cdef list messages  # bytes, or (bytes,) of a compressed one; those before `head` are taken
-    cdef Py_ssize_t head
+    cdef MessageQueue messages
     cdef object read_waiters
     cdef int reading  # how: by iteration or by read()
 

@@ -5,8 +5,6 @@ from typing_extensions import disjoint_base
 
 from tai_grpc._ext.aio.call import Call
 
-class TooLargeError(ValueError): ...
-
 @disjoint_base
 class UnaryResponse(Call):
     def __await__(self) -> Generator[Any, None, Any]: ...

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.connection cimport Connection
+from tai_grpc._ext.aio.messages cimport MessageQueue, Packed
 from tai_grpc._ext.http2.state cimport StreamState
 
 
@@ -14,10 +15,9 @@ cdef class CallStream:
     cdef object serialize
     cdef int64_t max_receive_bytes
     cdef int64_t max_send_bytes
-    # What has arrived and was not read yet: bytes, or a Packed.
+    # What has arrived and was not read yet.
     cdef object only  # of a call with one request
-    cdef list arrived
-    cdef Py_ssize_t taken  # of `arrived`
+    cdef MessageQueue arrived  # None: nothing has
     cdef bint complete  # no message follows
     cdef list readers  # futures of those that wait, None: nobody does
     cdef list writers
@@ -34,7 +34,7 @@ cdef class CallStream:
     cdef int wake_writers(self) except -1
     cdef bint holds_message(self) noexcept
     cdef object next_message(self)
-    cdef object unpacked(self, object message)
+    cdef bytes unpacked(self, Packed message)
     cdef int check(self) except -1
     cdef int send(self, object message) except -1
     cdef int send_bytes(self, bytes data) except -1
@@ -44,10 +44,6 @@ cdef class CallStream:
     cdef object readable(self)
     # Ends the call with a status of the protocol's, not the handler's.
     cdef int fail(self, int code, str details) except -1
-
-
-cdef class Packed:
-    cdef bytes data
 
 
 cdef class Transfer:

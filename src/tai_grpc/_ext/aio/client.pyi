@@ -1,11 +1,9 @@
 import asyncio
-from typing import Final, Protocol
+from typing import Protocol
 
 from typing_extensions import disjoint_base
 
 from tai_grpc._ext.aio.connection import Connection
-
-MAX_QUEUED_CALLS: Final[int]
 
 class _Listener(Protocol):
     def connection_ready(self, connection: ClientConnection) -> None: ...

@@ -1,1 +1,3 @@
 # Its functions are for other compiled modules: see the .pxd.
+
+class TooLargeError(ValueError): ...

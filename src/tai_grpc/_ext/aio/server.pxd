@@ -26,7 +26,6 @@ cdef class ServerConnection(Connection):
     cdef int64_t ping_number
     cdef bint draining
 
-    cdef int message(self, ServicerContext call, Event *event) except -1
     cdef int request(self, StreamState *stream) except -1
     cdef Method resolved(self, bytes path, StreamState *stream)
     cdef int refuse(self, StreamState *stream, int code, bytes text) except -1

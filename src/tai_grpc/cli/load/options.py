@@ -13,6 +13,7 @@ from tai_grpc.cli import params
 from tai_grpc.cli.grouped import Heading
 from tai_grpc.cli.load import config_file
 from tai_grpc.cli.load.ghz import LEFT_OUT
+from tai_grpc.cli.security import SECURITY, Security
 from tai_grpc.load.plan import Arrivals, AtEnd
 from tai_grpc.load.shapes import SHAPES
 
@@ -22,7 +23,7 @@ SUMMARY: Final = "summary"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Security):
     """What the command line said, by the options' names. Durations are seconds, None where there is none."""
 
     hosts: tuple[str, ...]
@@ -40,7 +41,6 @@ class Options:
     binary_file: str | None
     metadata: tuple[str, ...]
     metadata_file: str | None
-    bearer: str | None
     enable_compression: bool
     disable_template_functions: bool
     disable_template_data: bool
@@ -73,14 +73,6 @@ class Options:
     processes: int | None
     via: tuple[str, ...]
     max_recv_message_size: int
-    tls: bool
-    cacert: str | None
-    cert: str | None
-    key: str | None
-    cname: str | None
-    skip_tls: bool
-    insecure: bool
-    authority: str | None
     # the report
     output: str
     form: str
@@ -331,21 +323,7 @@ _OPTIONS: Final = (
         metavar="SIZE",
         help="The largest response that is taken, like 4MB.",
     ),
-    _tls.option("--tls", is_flag=True, help="Use TLS, trusting the system's authorities."),
-    _tls.option("--cacert", metavar="FILE", help="Use TLS, trusting these authorities (PEM)."),
-    _tls.option("--cert", metavar="FILE", help="Use TLS with this client certificate (PEM)."),
-    _tls.option("--key", metavar="FILE", help="Its private key (PEM, not encrypted)."),
-    _tls.option("--cname", metavar="NAME", help="Use TLS, and check the certificate for this name."),
-    _tls.option(
-        "--skipTLS", "skip_tls", is_flag=True, help="Use TLS without checking the server's certificate."
-    ),
-    _tls.option("--insecure", is_flag=True, help="Use no TLS: the default here, other than in ghz."),
-    _tls.option("--authority", metavar="NAME", help="The :authority of the calls. Default: the host."),
-    _tls.option(
-        "--bearer",
-        metavar="TOKEN|@FILE",
-        help="Send `authorization: Bearer TOKEN` with every call; @FILE reads the token from a file.",
-    ),
+    *(_tls.option(*names, **attributes) for names, attributes in SECURITY),
     _report.option(
         "-o", "--output", default="-", metavar="FILE", help="Where the report goes. Default: stdout."
     ),
@@ -366,7 +344,9 @@ _OPTIONS: Final = (
         "--fail-if",
         multiple=True,
         metavar="CONDITION",
-        help="End with exit code 1 when it holds, like 'p99>50ms'; may be repeated.",
+        help="End with exit code 1 when it is true, like p99.9>50ms, errors>0.1%, missed>0 or rps<10000 (of "
+        "p50 to p100, avg, min, max, errors, missed, rps, count); may be repeated. Without one about "
+        "errors, a call that fails does so.",
     ),
     _other.option(
         "--config",

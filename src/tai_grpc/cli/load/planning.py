@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +25,6 @@ from tai_grpc.load.shapes import Change, Need, constant, line, steps
 from tai_grpc.status import Metadata
 
 _LOOKUP_TIMEOUT: Final = 20.0
-_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _SHAPE_OPTIONS: Final = ("load_start", "load_step", "load_end", "load_step_duration", "load_max_duration")
 
 
@@ -46,7 +44,7 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
     total, duration = _amount(given, options)
     warmup = options.warmup or 0.0
     schedule = _schedule(given, options, Need(calls=total, warmup=warmup, duration=duration))
-    tls = _tls(options)
+    tls = options.tls_plan()
     metadata = _metadata(options)
     data = _data(given, options, metadata)
     labels = parse_string_map(options.tags, "tags")
@@ -175,49 +173,11 @@ def _schedule(given: _Given, options: Options, need: Need) -> Schedule | None:
     return line(change, arrivals) if shape == "line" else steps(change, need, arrivals)
 
 
-def _tls(options: Options) -> TlsPlan | None:
-    asked = {
-        "--tls": options.tls,
-        "--cacert": options.cacert,
-        "--cert": options.cert,
-        "--key": options.key,
-        "--cname": options.cname,
-        "--skipTLS": options.skip_tls,
-    }
-    if not any(asked.values()):
-        return None
-    if options.insecure:
-        other = next(name for name, value in asked.items() if value)
-        raise click.UsageError(f"--insecure and {other} do not go together: give one of them")
-    if bool(options.cert) is not bool(options.key):
-        raise click.UsageError("--cert and --key go together: give both or neither")
-    return TlsPlan(
-        ca=_pem(options.cacert, "cacert"),
-        certificate=_pem(options.cert, "cert"),
-        key=_pem(options.key, "key"),
-        verify=not options.skip_tls,
-        server_name=options.cname,
-    )
-
-
-def _pem(path: str | None, what: str) -> bytes | None:
-    return params.read_bytes(path, what) if path else None
-
-
 def _metadata(options: Options) -> tuple[str, ...]:
     entries = list(options.metadata)
     if options.metadata_file:
         entries.append(params.read_file(options.metadata_file, "metadata-file"))
-    if options.bearer:
-        token = options.bearer
-        if token.startswith("@"):
-            token = params.read_file(token[1:] or "-", "bearer").strip()
-        if not _TOKEN.fullmatch(token):
-            raise click.BadParameter(
-                "expected a token of printable ASCII without spaces", param_hint="bearer"
-            )
-        entries.append(f"authorization:Bearer {token}")
-    return tuple(entries)
+    return (*entries, *options.metadata_of_token())
 
 
 def _data(given: _Given, options: Options, metadata: Sequence[str]) -> Data:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 import click
+from rich.console import Console
 
 from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.load.planning import make_plan
+from tai_grpc.load.live import LiveView
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.report import FORMATS
-from tai_grpc.load.result import EndReason, LoadResult
+from tai_grpc.load.result import EndReason, Interval, LoadResult
+from tai_grpc.load.thresholds import Threshold, breaches, parse_threshold
+
+Watch = Callable[[Interval], None]
 
 
 def run(ctx: click.Context, options: Options) -> None:
@@ -31,34 +36,40 @@ def run(ctx: click.Context, options: Options) -> None:
     if find_spec("tai_grpc._ext.load.engine") is None:
         raise Failure(
             "this build of tai-grpc is without the load engine: install libnghttp2-dev and libssl-dev "
-            "(Debian) or nghttp2-devel and openssl-devel (Fedora), and build it again with TAI_GRPC_NATIVE=yes"
+            "(Debian) or nghttp2-devel and openssl-devel (Fedora), and build it with TAI_GRPC_NATIVE=yes"
         )
+    thresholds = [parse_threshold(each) for each in options.fail_if]
     _check_output(options.output)
     plan = make_plan(ctx, options)
-    with _stopped_by_ctrl_c() as stop:
-        result = _made(plan, options, stop)
+    with _stopped_by_ctrl_c() as stop, LiveView(plan) as view:
+        result = _made(plan, options, view.show, stop)
     _write(options.output, FORMATS[options.form](result))
     if result.end_reason is EndReason.CANCEL:
         ctx.exit(INTERRUPTED)
-    _judge(result)
+    _judge(result, thresholds)
 
 
-def _made(plan: LoadPlan, options: Options, stop: threading.Event) -> LoadResult:
+def _made(plan: LoadPlan, options: Options, watch: Watch, stop: threading.Event) -> LoadResult:
     """Make the load here, or in the processes that were asked for."""
     from tai_grpc.load.coordinator import commands, coordinate  # noqa: PLC0415 - not every build has them
     from tai_grpc.load.run import run_plan  # noqa: PLC0415
 
     if options.processes is None and not options.via:
-        return run_plan(plan, stop=stop)
-    return coordinate(plan, commands(options.processes or 0, options.via), stop=stop)
+        return run_plan(plan, watch=watch, stop=stop)
+    started_by = commands(options.processes or 0, options.via)
+    return coordinate(plan, started_by, watch=watch, stop=stop)
 
 
-def _judge(result: LoadResult) -> None:
-    if result.failed:
+def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
+    """Raise Failure for what is wrong with a run. Whoever gives a limit of errors decides about them."""
+    said = [str(breach) for breach in breaches(thresholds, result)]
+    if result.failed and not any(threshold.figure == "errors" for threshold in thresholds):
         failed = ", ".join(f"{count} {code}" for code, count in result.statuses.items() if code != "OK")
-        raise Failure(f"{result.failed} of {result.count} calls failed: {failed}")
+        said.append(f"{result.failed} of {result.count} calls failed: {failed}")
     if not result.count:
-        raise Failure("no call ended")
+        said.append("no call ended")
+    if said:
+        raise Failure("; ".join(said))
 
 
 @contextmanager
@@ -70,7 +81,10 @@ def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
     stop = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if stop.is_set():
+            Console(stderr=True).show_cursor()  # which the view has hidden
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
         stop.set()
 
     before = signal.getsignal(signal.SIGINT)

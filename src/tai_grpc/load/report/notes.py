@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tai_grpc.load.durations import format_duration
+from tai_grpc.load.report.figures import LATE_NS, late
 from tai_grpc.load.report.text import plural
 from tai_grpc.load.result import LoadResult
 
@@ -18,6 +19,8 @@ FROM_SENT_NOTE: Final = (
 )
 BUSY: Final = 0.9
 """From this part of a core on, the engine is called the limit."""
+LATE_SHARE: Final = 0.01
+"""From this part of the calls on, late sends are told."""
 
 
 def notes(result: LoadResult) -> tuple[str, ...]:
@@ -32,6 +35,12 @@ def notes(result: LoadResult) -> tuple[str, ...]:
         found.append(
             f"{plural(result.missed, 'call')} due before the run ended {_were(result.missed)} not sent: the "
             "rate was not reached, and the latencies are of those that were sent."
+        )
+    if (behind := late(result.send_lag)) > LATE_SHARE * result.send_lag.count:
+        found.append(
+            f"{plural(behind, 'call')} {_were(behind)} sent over {format_duration(LATE_NS)} after being due: "
+            f"the load generator, or the concurrency of {result.plan.concurrency}, held them up"
+            f"{'.' if result.plan.closed else ', and the latencies count from when they were due.'}"
         )
     if result.starved:
         found.append(

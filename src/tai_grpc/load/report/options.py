@@ -36,6 +36,7 @@ def options(plan: LoadPlan) -> dict[str, Any]:
         "timeout": _ns(plan.timeout),
         "dial-timeout": _ns(plan.connect_timeout),
         "threads": plan.threads,
+        "max-recv-message-size": plan.max_message_bytes,
     }
     if plan.method.client_streaming or plan.method.server_streaming:
         found["stream-interval"] = _ns(plan.streaming.interval)

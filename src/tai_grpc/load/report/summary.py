@@ -8,11 +8,10 @@ from typing import Final
 from tai_grpc.load.durations import format_duration
 from tai_grpc.load.report.figures import LATE_NS, Figures, Row, late, rate
 from tai_grpc.load.report.notes import notes
-from tai_grpc.load.report.text import plural, printable, share
+from tai_grpc.load.report.text import columns, plural, printable, share
 from tai_grpc.load.result import HostResult, LoadResult
 
 _BAR_WIDTH: Final = 40
-_GAP: Final = "   "
 _HOST_PERCENTAGES: Final = (50, 99, 99.9)
 
 
@@ -37,18 +36,18 @@ def _lines(result: LoadResult) -> Iterator[str]:
     for percentage, ns in figures.percentiles:
         yield f"  {percentage:g} % in {format_duration(ns)}"
     yield from ("", "Status code distribution:")
-    yield from _columns((f"[{name}]", f"{n} responses") for name, n in result.statuses.most_common())
+    yield from columns((f"[{name}]", f"{n} responses") for name, n in result.statuses.most_common())
     if result.errors:
         yield from ("", "Error distribution:")
-        yield from _columns((f"[{n}]", printable(error)) for error, n in result.errors.most_common())
+        yield from columns((f"[{n}]", printable(error)) for error, n in result.errors.most_common())
     if plan.method.client_streaming or plan.method.server_streaming:
         yield from ("", "Messages:")
         counts = (("Sent:", result.messages_sent), ("Received:", result.messages_received))
-        yield from _columns((name, f"{n}", f"{rate(n, result.elapsed_ns):.2f} /sec") for name, n in counts)
+        yield from columns((name, f"{n}", f"{rate(n, result.elapsed_ns):.2f} /sec") for name, n in counts)
     if plan.schedule is not None:
         yield from ("", "Open loop:", *_open_loop(result))
     if len(result.hosts) > 1:
-        yield from ("", "Hosts:", *_columns(_hosts(result.hosts)))
+        yield from ("", "Hosts:", *columns(_hosts(result.hosts)))
     if found := notes(result):
         yield from ("", *found)
 
@@ -92,12 +91,3 @@ def _bars(rows: Sequence[Row]) -> Iterator[str]:
     for row, mark in zip(rows, marks, strict=True):
         bar = "∎" * ((row.count * _BAR_WIDTH + most // 2) // most)
         yield f"  {mark:{width}} [{row.count}]{' ' * (len(str(most)) - len(str(row.count)))} |{bar}"
-
-
-def _columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """The rows with their cells one below the other."""
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
-        yield "  " + _GAP.join(cells).rstrip()

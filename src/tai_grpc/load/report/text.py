@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+_GAP: Final = "   "
+
 
 def printable(text: str) -> str:
     """Return foreign text, an error's or a name, on one line and without what a terminal would obey."""
@@ -24,3 +29,12 @@ def share(part: int, whole: int) -> str:
 def encodable(text: str) -> str:
     """Return text that UTF-8 can hold: what an argument had of other bytes becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the rows, indented, with their cells one below the other."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
+        yield "  " + _GAP.join(cells).rstrip()

@@ -1,0 +1,136 @@
+"""What a run found: rows of figures and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final
+
+PASS: Final = "PASS"
+MISS: Final = "MISS"
+NOT_BUILT: Final = "NOT BUILT"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A line of the table of figures to reach: what, the mission's figure, and ours."""
+
+    what: str
+    mission: str
+    ours: str
+
+
+@dataclass
+class Figure:
+    """What one contender did, a value a round; or why there is none."""
+
+    who: str
+    unit: str
+    values: Sequence[float] = ()
+    also: dict[str, float] = field(default_factory=dict)
+    """Further figures of the same rounds, by what they are called."""
+    absent: str | None = None
+    better: float | None = None
+    """How many times better ours was, where a contender measured ours too; else the row works it out."""
+
+    @property
+    def middle(self) -> float:
+        return median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """How far a round was off the median at most, in percent of it."""
+        middle = self.middle
+        return max(abs(value - middle) for value in self.values) / middle * 100 if middle else 0.0
+
+
+@dataclass
+class Target:
+    """What is to be reached: `value` at most or at least `limit`.
+
+    `value` is None when it is not known: because of a peer that is `not_built`, or else because we failed.
+    """
+
+    what: str
+    value: float | None
+    limit: float
+    at_most: bool
+    unit: str = ""
+    not_built: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if self.value is None:
+            return NOT_BUILT if self.not_built else MISS
+        return PASS if (self.value <= self.limit if self.at_most else self.value >= self.limit) else MISS
+
+    @property
+    def of_limit(self) -> float | None:
+        """The value as a part of the limit; None where there is no such part."""
+        return None if self.value is None or not self.limit else self.value / self.limit
+
+
+@dataclass
+class Row:
+    name: str
+    what: str
+    promise: Promise
+    figures: list[Figure]
+    targets: list[Target] = field(default_factory=list)
+    beside: str | None = None
+    """The limit of what can be reached, whose figure the others' are given as multiples of."""
+    ours: str | None = None
+    """Who of them is ours, which the others are compared with."""
+    more_is_better: bool = False
+    checks: Sequence[str] = ()
+    """Who of them is measured by other means, to see that these agree: not to be compared with ours."""
+    note: str = ""
+
+    def figure(self, who: str) -> Figure | None:
+        """Return what a contender did; None when it took no part."""
+        return next((each for each in self.figures if each.who == who and each.values), None)
+
+    def ratio(self, who: str, to: str | None) -> float | None:
+        """Return the median over the rounds of one contender's value to another's of the same round."""
+        first, second = self.figure(who), None if to is None else self.figure(to)
+        if first is None or second is None or not all(second.values):
+            return None
+        return median(a / b for a, b in zip(first.values, second.values, strict=True))
+
+    def better(self, figure: Figure) -> float | None:
+        """Return how many times better ours is than a contender; None when that cannot be said."""
+        not_compared = (self.ours, self.beside, *self.checks)
+        if figure.better is not None or self.ours is None or figure.who in not_compared:
+            return figure.better
+        return self.ratio(self.ours, figure.who) if self.more_is_better else self.ratio(figure.who, self.ours)
+
+    def at_most(self, who: str, limit: float, to: str) -> None:
+        self._multiple(who, limit, to, at_most=True)
+
+    def at_least(self, who: str, limit: float, to: str | None = None) -> None:
+        """State a target: a multiple of another's figure, or a figure."""
+        if to is not None:
+            self._multiple(who, limit, to, at_most=False)
+            return
+        found, unit = self.figure(who), self.figures[0].unit
+        value = None if found is None else found.middle
+        self.targets.append(Target(f"{who} >= {limit:,.0f} {unit}", value, limit, False, unit))
+
+    def _multiple(self, who: str, limit: float, to: str, *, at_most: bool) -> None:
+        what = f"{who} {'<=' if at_most else '>='} {limit:.3g} x {to}"
+        not_built = self.figure(who) is not None and self.figure(to) is None
+        self.targets.append(Target(what, self.ratio(who, to), limit, at_most, "x", not_built))
+
+    def judge(
+        self,
+        what: str,
+        limit: float,
+        value: float | None,
+        unit: str,
+        *,
+        at_most: bool = True,
+        not_built: bool = False,
+    ) -> None:
+        """State a target for a figure; None: there is none, because of ourselves or of a peer `not_built`."""
+        self.targets.append(Target(what, value, limit, at_most, unit, not_built))

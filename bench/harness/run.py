@@ -1,0 +1,96 @@
+"""One run: how long it measures, who takes part, and rounds in which all take turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from bench.harness.peers import Peers
+from bench.harness.processes import PeerFailedError
+from bench.harness.progress import Progress
+from bench.harness.results import Figure, Row
+from bench.peers.rpc.protocol import Figures, NotBuiltError
+
+Measure = Callable[[float], Figures]
+"""Measures for about so many seconds."""
+
+Rows = Callable[["Run"], Iterator[Row]]
+"""Measures rows, one after the other."""
+
+WARM_UP: Final = 0.2
+"""How much of a round's time each is run beforehand."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured. Rounds are of `seconds` for each contender."""
+
+    rounds: int
+    seconds: float
+    idle_connections: int
+    held_calls: int
+    repeats: int
+    """How often a server is started anew to see its memory."""
+
+
+FULL: Final = Plan(rounds=5, seconds=0.6, idle_connections=10_000, held_calls=10_000, repeats=2)
+QUICK: Final = Plan(rounds=2, seconds=0.25, idle_connections=2_000, held_calls=2_000, repeats=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    plan: Plan
+    peers: Peers
+    progress: Progress
+
+    def rounds(
+        self,
+        what: str,
+        measures: Mapping[str, Measure],
+        unit: str,
+        value: str,
+        also: Mapping[str, str],
+        *,
+        better: str = "",
+    ) -> list[Figure]:
+        """Let all measure in turns, round after round, and return what each came to.
+
+        `value` is the name of the figure that counts, `also` the names of others by what they are called, and
+        `better` that of how many times better ours was, where the contender knows. Not all need have them.
+        Who fails is out, with the reason; the others go on.
+        """
+        found: dict[str, list[Figures]] = {who: [] for who in measures}
+        absent: dict[str, str] = {}
+        for number in range(self.plan.rounds + 1):
+            for who, measure in measures.items():
+                if who in absent:
+                    continue
+                turn = f"round {number} of {self.plan.rounds}" if number else "warming up"
+                self.progress.show(f"{what}: {turn}, {who}")
+                try:
+                    figures = measure(self.plan.seconds * (1.0 if number else WARM_UP))
+                except NotBuiltError as error:
+                    absent[who] = f"not built: {error}"
+                except PeerFailedError as error:
+                    absent[who] = f"failed: {error}"
+                else:
+                    if number:
+                        found[who].append(figures)
+        return [
+            Figure(who, unit, absent=absent[who])
+            if who in absent
+            else Figure(
+                who,
+                unit,
+                [figures[value] for figures in rounds],
+                {label: _middle(rounds, name) for label, name in also.items() if name in rounds[0]},
+                better=_middle(rounds, better) if better in rounds[0] else None,
+            )
+            for who, rounds in found.items()
+        ]
+
+
+def _middle(rounds: list[Figures], name: str) -> float:
+    return median(figures[name] for figures in rounds)

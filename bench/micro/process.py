@@ -1,0 +1,68 @@
+"""Measures compiled calls in a process of its own: `python -m bench.micro.process`.
+
+Answers a line of JSON, `{"statement": NAME IN bench.micro.statements, "seconds": S}`, with one. An empty
+loop, the no-op and the call are timed one after the other again and again, so that all see the same machine;
+the least of each counts, and what the loop itself takes is subtracted.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Final
+
+from bench.micro.statements import STATEMENTS
+from bench.peers.rpc.protocol import Figures
+from bench.peers.rpc.say import say
+from bench.timing import Loop, looped
+from tai_grpc._ext.primitives.noop import Noop
+
+CALLS: Final = 1_000
+"""So few that many of the loops are not interrupted by anything."""
+ROUNDS: Final = 20
+"""At least, however little time there is."""
+
+
+def main() -> None:
+    gc.collect()
+    gc.disable()  # a collection of our own objects would count as somebody's call
+    prepared: dict[str, Mapping[str, Loop]] = {}
+    say({"ready": True})
+    for line in sys.stdin:
+        command = json.loads(line)
+        name = command["statement"]
+        loops = prepared.setdefault(name, loops_of(name))
+        say(measure(loops, command["seconds"]))
+
+
+def loops_of(name: str) -> Mapping[str, Loop]:
+    statement = STATEMENTS[name]
+    return {
+        "empty": looped("pass", {}, CALLS),
+        "noop": looped(statement.noop, {"noop": Noop()}, CALLS),
+        "call": looped(statement.call, dict(statement.names()), CALLS),
+    }
+
+
+def measure(loops: Mapping[str, Loop], seconds: float) -> Figures:
+    least = least_of(loops, seconds, ROUNDS)
+    ns, noop_ns = ((least[name] - least["empty"]) / CALLS for name in ("call", "noop"))
+    return {"ns": ns, "noop_ns": noop_ns, "noops": ns / noop_ns}
+
+
+def least_of(loops: Mapping[str, Loop], seconds: float, rounds: int) -> dict[str, int]:
+    """Run all in turns for so long, so many times at least, and return the least that each has taken."""
+    least = dict.fromkeys(loops, sys.maxsize)
+    end, done = perf_counter() + seconds, 0
+    while done < rounds or perf_counter() < end:
+        for name, run in loops.items():
+            least[name] = min(least[name], run())
+        done += 1
+    return least
+
+
+if __name__ == "__main__":
+    main()

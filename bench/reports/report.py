@@ -1,0 +1,121 @@
+"""What a run has to tell, whatever the form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.harness.results import MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target
+from bench.harness.run import Plan
+
+BUSY: Final = 0.1
+"""The share of the CPUs that others may take before the figures are called doubtful."""
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: Sequence[Row]
+    plan: Plan
+    machine: Mapping[str, Any]
+    cpus: Mapping[str, int]
+    versions: Mapping[str, str]
+    taken_by_others: float
+    """The part of all CPUs that processes of others had meanwhile."""
+    datetime: str
+    seconds: float
+    command: str
+    whole: bool
+    """Whether every row was measured, at full length and to the end."""
+
+    @property
+    def targets(self) -> list[Target]:
+        return [target for row in self.rows for target in row.targets]
+
+    @property
+    def missed(self) -> bool:
+        return any(target.verdict == MISS for target in self.targets)
+
+    def summary(self) -> str:
+        verdicts = [target.verdict for target in self.targets]
+        counted = ", ".join(f"{verdicts.count(each)} {each}" for each in (PASS, MISS, NOT_BUILT))
+        return f"{len(verdicts)} targets: {counted}"
+
+    def by_promise(self) -> Iterator[tuple[Promise | None, Row, Target]]:
+        """Yield all targets, promise by promise; each promise is there but with the first target of it."""
+        for promise in dict.fromkeys(row.promise for row in self.rows):
+            first: Promise | None = promise
+            for row in self.rows:
+                for target in row.targets if row.promise == promise else ():
+                    yield first, row, target
+                    first = None
+
+    def circumstances(self) -> Iterator[str]:
+        """Say what was measured where, and whether it can be relied on, a sentence each."""
+        here = self.machine
+        yield f"{here['cpu']}, {here['cpu_count']} CPUs, {here['system']}, Python {here['python']}"
+        cpus = self.cpus
+        yield f"servers on CPU {cpus['servers']}, clients on CPU {cpus['clients']}, the same for all"
+        yield ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items()))
+        yield (
+            f"{self.datetime}, {self.seconds:.0f} s; {self.plan.rounds} rounds of {self.plan.seconds:g} s "
+            "each, in which all take turns; a figure is the median of its rounds, +- how far one was off it "
+            "at most"
+        )
+        if not self.whole:
+            yield "a part of the table, or a short look at it: not to be quoted"
+        if self.taken_by_others > BUSY:
+            yield (
+                f"other processes took {self.taken_by_others:.0%} of the CPUs meanwhile: who has one thread "
+                "lost more by it than who has many; measure again on a machine that is free"
+            )
+
+
+def value_of(target: Target) -> str:
+    if target.value is None:
+        return "-"
+    return f"{number(target.value)} {target.unit}".rstrip()
+
+
+def of_limit(target: Target) -> str:
+    part = target.of_limit
+    return "-" if part is None else f"{part:.2f}"
+
+
+def said_of(target: Target) -> str:
+    if target.value is None:
+        return target.what
+    part = "" if target.of_limit is None else f", {of_limit(target)} of the limit"
+    return f"{target.what}: {value_of(target)}{part}"
+
+
+def figure_of(figure: Figure) -> str:
+    return f"{number(figure.middle)} {figure.unit}"
+
+
+def spread_of(figure: Figure) -> str:
+    return f"+-{figure.spread:.0f} %" if len(figure.values) > 1 else ""
+
+
+def ratio_of(row: Row, figure: Figure) -> str:
+    """How many times the limit a figure is."""
+    ratio = row.ratio(figure.who, row.beside)
+    return "" if ratio is None else f"{ratio:,.2f} x"
+
+
+def better_of(row: Row, figure: Figure) -> str:
+    """How many times better ours is than a contender."""
+    better = None if figure.who == row.ours else row.better(figure)
+    return "" if better is None else f"{better:,.2f} x"
+
+
+def also_of(figure: Figure) -> str:
+    return ", ".join(f"{label}: {number(value)}" for label, value in figure.also.items())
+
+
+def number(value: float) -> str:
+    """Return no more digits than mean something."""
+    size = abs(value)
+    if value == round(value) or size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"

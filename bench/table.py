@@ -1,0 +1,58 @@
+"""What a run consists of, in the order of the table of figures to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bench.harness import promises
+from bench.harness.processes import PeerFailedError
+from bench.harness.results import Figure, Promise, Row
+from bench.harness.run import Rows, Run
+from bench.macro import calls, load, memory
+from bench.micro import rows
+from bench.peers.rpc.protocol import NotBuiltError
+
+
+@dataclass(frozen=True)
+class Section:
+    """What `--rows` chooses: rows that are measured together."""
+
+    promise: Promise
+    """What the rows are for, the first of them at least."""
+    rows: Rows
+    seconds: float
+    """How long it takes on two cores of 2024, for a first idea of what is left."""
+    quick_seconds: float
+
+    def expected(self, *, quick: bool) -> float:
+        return self.quick_seconds if quick else self.seconds
+
+    def measure(self, name: str, run: Run) -> Iterator[Row]:
+        """Yield the rows; one that says why if no more of them can be had, as the rest of a run goes on."""
+        try:
+            yield from self.rows(run)
+        except (NotBuiltError, PeerFailedError) as error:
+            row = Row(
+                name, "could not be measured", self.promise, [Figure("tai-grpc", "", absent=str(error))]
+            )
+            row.judge(f"{name} measured", 1, None, "")
+            yield row
+
+
+SECTIONS: Final = {
+    "breaker": Section(promises.BREAKER, rows.breaker, 10, 5),
+    "primitives": Section(promises.PRIMITIVES, rows.primitives, 25, 10),
+    "picks": Section(promises.PRIMITIVES, rows.pick_of_many, 10, 4),
+    "balancer-share": Section(promises.BALANCER_SHARE, rows.balancer_share, 6, 4),
+    "unary": Section(promises.UNARY, calls.unary, 45, 15),
+    "streaming": Section(promises.STREAMING, calls.streaming, 70, 30),
+    "single-client": Section(promises.SINGLE_CLIENT, calls.single_client, 40, 15),
+    "ten-clients": Section(promises.TEN_CLIENTS, load.ten_clients, 110, 40),
+    "connections": Section(promises.CONNECTIONS, memory.idle, 80, 20),
+    "memory": Section(promises.MEMORY, memory.in_flight, 40, 15),
+    "objects": Section(promises.MEMORY, rows.objects, 15, 8),
+    "resilience": Section(promises.RESILIENCE, calls.resilience, 8, 4),
+    "load-generators": Section(promises.GENERATORS, load.load_generators, 35, 15),
+}

@@ -1,0 +1,77 @@
+"""Rounds, in which all contenders take turns."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+
+from bench.harness.peers import Peers
+from bench.harness.processes import PeerFailedError
+from bench.harness.progress import Progress
+from bench.harness.run import Plan, Run
+from bench.peers.rpc.protocol import Figures, NotBuiltError
+
+PLAN = Plan(rounds=3, seconds=1.0, idle_connections=1, held_calls=1, repeats=1)
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run(PLAN, Peers(), Progress({}, StringIO()))
+
+
+def test_all_take_turns_and_the_warm_up_does_not_count(run: Run) -> None:
+    turns: list[tuple[str, float]] = []
+
+    def contender(who: str) -> Figures:
+        turns.append((who, len(turns)))
+        return {"us": float(len(turns)), "p99": 2.0, "better": 4.0}
+
+    figures = run.rounds(
+        "calls",
+        {"a": lambda seconds: contender("a"), "b": lambda seconds: contender("b")},
+        "us",
+        "us",
+        {"p99 us": "p99", "p50 us": "absent"},
+        better="better",
+    )
+    assert [who for who, _ in turns] == ["a", "b"] * 4
+    assert [figure.values for figure in figures] == [[3.0, 5.0, 7.0], [4.0, 6.0, 8.0]]
+    assert [figure.also for figure in figures] == [{"p99 us": 2.0}] * 2
+    assert [figure.better for figure in figures] == [4.0, 4.0]
+
+
+def test_the_warm_up_is_shorter_than_a_round(run: Run) -> None:
+    asked: list[float] = []
+
+    def contender(seconds: float) -> Figures:
+        asked.append(seconds)
+        return {"us": 1.0}
+
+    run.rounds("calls", {"a": contender}, "us", "us", {})
+    assert asked == [0.2, 1.0, 1.0, 1.0]
+
+
+def test_who_fails_is_out_with_the_reason_and_the_others_go_on(run: Run) -> None:
+    rounds = 0
+
+    def works(seconds: float) -> Figures:
+        return {"us": 1.0}
+
+    def missing(seconds: float) -> Figures:
+        raise NotBuiltError("no go here")
+
+    def dies(seconds: float) -> Figures:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            raise PeerFailedError("grpclib server ended")
+        return {"us": 1.0}
+
+    figures = run.rounds("calls", {"go": missing, "grpclib": dies, "ours": works}, "us", "us", {})
+    assert [figure.absent for figure in figures] == [
+        "not built: no go here",
+        "failed: grpclib server ended",
+        None,
+    ]
+    assert [len(figure.values) for figure in figures] == [0, 0, 3]
