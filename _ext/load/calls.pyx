@@ -7,6 +7,7 @@ due or, of a closed loop, right before its request is handed to the session.
 """
 
 from libc.stdint cimport int64_t
+from libc.stdio cimport snprintf
 from libc.string cimport strlen
 
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL
@@ -22,8 +23,8 @@ from tai_grpc._ext.load.failures cimport HERE, failures_add
 from tai_grpc._ext.load.link cimport link_touch, link_unsent
 from tai_grpc._ext.load.source cimport TAKEN, Request, request_release, source_take
 from tai_grpc._ext.load.state cimport (
-    CLIENT_STREAM, CLOSED_LOOP, DRAINING, LOST, MAX_RESENDS, OPEN_LOOP, READY, SERVER_STREAM, SETTLING,
-    TargetState,
+    CLIENT_STREAM, CLOSED_LOOP, DRAINING, LOST, MAX_RESENDS, OPEN_LOOP, READY, REASON, SERVER_STREAM,
+    SETTLING, TargetState,
 )
 from tai_grpc._ext.primitives.atomics cimport add, store
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
@@ -43,7 +44,6 @@ cdef enum:
 cdef const char *NO_MEMORY = b"out of memory"
 cdef const char *NO_RESPONSE = b"the server sent no response"
 cdef const char *TOO_MANY_RESPONSES = b"the server sent more than one response"
-cdef const char *GOING_AWAY = b"the server said GOAWAY"
 
 
 # --- Lists ----------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ cdef void link_events(EngineState *engine, Link *link, int64_t now) noexcept nog
             continue
         if event.kind == GOAWAY:
             if link.phase != LOST:
-                link.phase = DRAINING
+                _going_away(link, event)
             if link.calls != 0 and event.number != 0:
                 link.served = True  # a call there will still be answered
             continue
@@ -258,6 +258,15 @@ cdef void link_events(EngineState *engine, Link *link, int64_t now) noexcept nog
         elif event.kind == WRITABLE and call.full:
             call.full = False
             call_send(engine, call, now)
+
+
+cdef void _going_away(Link *link, const Event *event) noexcept nogil:
+    cdef int size = <int>min(event.size, <size_t>REASON)
+    link.phase = DRAINING
+    if size == 0:
+        snprintf(link.reason, REASON, b"the server said GOAWAY")
+    else:
+        snprintf(link.reason, REASON, b"the server said GOAWAY: %.*s", size, event.data)
 
 
 cdef inline void _received(EngineState *engine, Call *call, int64_t now) noexcept nogil:
@@ -290,8 +299,7 @@ cdef void _ended(EngineState *engine, Call *call, const Event *event, int64_t no
         # A server that gives up at the deadline says so with a reset.
         _fail(engine, call, DEADLINE_EXCEEDED, HERE, 0, engine.late, strlen(engine.late), now)
     elif event.why == BY_CONNECTION:
-        reason = <const char *>&link.reason[0] if link.phase == LOST else GOING_AWAY
-        _fail(engine, call, code, BY_CONNECTION, 0, reason, strlen(reason), now)
+        _fail(engine, call, code, BY_CONNECTION, 0, link.reason, strlen(link.reason), now)
     else:
         _fail(engine, call, code, event.why, event.number, event.data, event.size, now)
 

@@ -122,7 +122,7 @@ cdef Place *_pick(EngineState *engine) noexcept nogil:
         engine.turn = engine.turn + 1 if engine.turn + 1 < engine.place_count else 0
         if link_takes_calls(place.link):
             return place
-        if place.failed or (place.link is NULL and place.at_ns == 0):
+        if place.failed:
             down = place
         else:
             soon = True  # it connects, or has much to send

@@ -23,7 +23,6 @@ cdef int64_t LONGEST_PAUSE_NS = 2_000_000_000
 cdef int64_t OF_USE_NS = 1_000_000_000
 
 cdef const char *TIMED_OUT = b"it took too long"
-cdef const char *GOAWAY_SAID = b"the server said GOAWAY"
 
 
 cdef void place_connect(EngineState *engine, Place *place, int64_t now) noexcept nogil:
@@ -83,17 +82,16 @@ cdef void _ready(EngineState *engine, Place *place, int64_t now) noexcept nogil:
 
 cdef void _replace(EngineState *engine, Place *place, Link *link, int64_t now) noexcept nogil:
     """Its connection takes no more calls: have another one."""
-    cdef const char *reason = <const char *>&link.reason[0] if link.phase == LOST else GOAWAY_SAID
     cdef bint was_ready = place.at_ns == 0
     place.link = NULL
     if not was_ready:
-        _failed(engine, place, reason, now)
+        _failed(engine, place, link.reason, now)
     elif link.served or now - link.ready_ns >= OF_USE_NS:
         place.pause_ns = FIRST_PAUSE_NS
         _look_at(engine, place, now)
     else:
         # One that was of no use is not replaced over and over without a pause.
-        _back_off(engine, place, b"lost the connection to", reason, now)
+        _back_off(engine, place, b"lost the connection to", link.reason, now)
 
 
 cdef void _down(EngineState *engine, Link *link, int64_t now) noexcept nogil:

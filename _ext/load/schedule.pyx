@@ -20,6 +20,8 @@ cdef double MAX_RATE = 1e9
 cdef double NEVER_S = 9e9  # what fits an int64 of nanoseconds
 # Sums of products of floats miss whole numbers by less than this part.
 cdef double FUZZ = 1e-12
+# Parts of a call so small that their squares would be 0.
+cdef double NOTHING = 1e-30
 
 
 cdef int schedule_init(
@@ -106,7 +108,7 @@ cdef int64_t _due_ns(Schedule *schedule) noexcept nogil:
             return -1
         segment += 1
     calls = fmax(schedule.place - segment.before, 0)
-    if calls == 0:
+    if calls < NOTHING:
         seconds = 0
     elif segment.slope == 0:
         seconds = calls / segment.rate

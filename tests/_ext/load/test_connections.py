@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from _ext.load.rig import OK, UNAVAILABLE, Rig, echo, made, run_all, source, target_of, until
-from aio.peer import CANCEL, DATA, END_STREAM, MAX_CONCURRENT_STREAMS, REFUSED_STREAM, Peer, scripted
+from aio.peer import (
+    CANCEL,
+    DATA,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    GOAWAY,
+    MAX_CONCURRENT_STREAMS,
+    REFUSED_STREAM,
+    SETTINGS,
+    Peer,
+    scripted,
+)
 from tai_grpc._ext.load.engine import Engine, Target
 from tai_grpc.errors import ConfigError
 
@@ -108,6 +120,20 @@ async def test_a_server_that_says_nothing_takes_too_long(native: Rig) -> None:
         run = native.engine(scene.target, source(1))
         with pytest.raises(ConnectionError, match=": it took too long"):
             await run.connect(0.2)
+
+
+@pytest.mark.parametrize(("debug", "said"), [(b"", "GOAWAY$"), (b"too_many", "GOAWAY: too_many$")])
+async def test_a_server_that_goes_away_at_once_is_told_of(native: Rig, debug: bytes, said: str) -> None:
+    async def leave(peer: Peer) -> None:
+        settings = struct.pack(">HBBBI", 0, 0, SETTINGS, 0, 0)
+        goaway = struct.pack(">HBBBIII", 0, 8 + len(debug), GOAWAY, 0, 0, 0, ENHANCE_YOUR_CALM) + debug
+        peer._writer.write(settings + goaway)  # at once, or the client is connected in between
+        await peer.closed()
+
+    async with scripted(leave) as scene:
+        run = native.engine(scene.target, source(1))
+        with pytest.raises(ConnectionError, match=f": the server said {said}"):
+            await run.connect()
 
 
 async def test_stop_ends_connecting(native: Rig) -> None:

@@ -82,7 +82,7 @@ cdef struct Link:
     int64_t calls  # that have a stream here
     int64_t ready_ns
     bint served  # the peer has answered a call here, or is about to
-    char reason[REASON]  # why it was lost
+    char reason[REASON]  # why it goes away, or was lost
 
 
 # Where one of the connections is, and the next when it is lost.
