@@ -77,23 +77,21 @@ cdef tuple _checked(object metadata):
     )
 
 
+cdef str peer_name(object address):
+    """A transport's address of its peer, as gRPC writes it."""
+    if not isinstance(address, tuple):
+        if isinstance(address, bytes):  # of an abstract one
+            address = address.decode("utf-8", "replace")
+        return f"unix:{address or ''}"
+    if len(address) == 2:
+        return f"ipv4:{address[0]}:{address[1]}"
+    # As URIs have it: brackets and the zone's % are escaped.
+    host = address[0].replace("%", "%25")
+    return f"ipv6:%5B{host}%5D:{address[1]}"
+
+
 cdef class Peer:
     """The other end of a connection, as calls may still ask for it when the connection is gone."""
-
-    cdef str name(self):
-        if self.text is None:
-            address = self.address
-            if not isinstance(address, tuple):
-                if isinstance(address, bytes):  # of an abstract one
-                    address = address.decode("utf-8", "replace")
-                self.text = f"unix:{address or ''}"
-            elif len(address) == 2:
-                self.text = f"ipv4:{address[0]}:{address[1]}"
-            else:
-                # As URIs have it: brackets and the zone's % are escaped.
-                host = address[0].replace("%", "%25")
-                self.text = f"ipv6:%5B{host}%5D:{address[1]}"
-        return self.text
 
     cdef dict authentication(self):
         if self.auth is None:
@@ -404,7 +402,7 @@ cdef class ServicerContext(CallStream):
         return self.metadata
 
     cdef int report(self, str message, object error) except -1:
-        self.service.report(message, error, self.path(), self.invocation(), self.peer_info.name())
+        self.service.report(message, error, self.path(), self.invocation(), self.peer_info.name)
         return 0
 
     # --- grpc.aio's names ---
@@ -536,7 +534,7 @@ cdef class ServicerContext(CallStream):
 
     def peer(self):
         """Return the client's address as `ipv4:HOST:PORT`, `ipv6:%5BHOST%5D:PORT` or `unix:PATH`."""
-        return self.peer_info.name()
+        return self.peer_info.name
 
     def auth_context(self):
         """Return what is known of the connection's security and the client's certificate."""

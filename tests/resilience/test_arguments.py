@@ -151,6 +151,7 @@ def arguments() -> list[Argument]:
 
     counter = Counter()
     add("Counter.add", "n", counter.add, whole(1, 2**56))
+    add("Counter.together", "count", Counter.together, whole(1, 8))
     histogram = LatencyHistogram()
     add("LatencyHistogram", "lowest", LatencyHistogram, whole(1, 2**40))
     add("LatencyHistogram", "highest", lambda v: LatencyHistogram(10, v), (19, *whole(20, 2**61)))

@@ -46,15 +46,17 @@ class ServerCounts:
 
     def __init__(self, arena: Arena | None = None, slot: Slot | None = None) -> None:
         self._arena = arena
-        self._slots = (
-            [_calls(arena, "")]
-            if slot is None
-            else [_calls(arena, f".{number}") for number in range(slot.of)]
-        )
-        own = self._slots[0 if slot is None else slot.number]
+        if arena is None:
+            started, ended, self.failed = Counter.together(3)
+            self._slots = [_Calls(started, ended)]
+            self.latency = LatencyHistogram()
+        else:
+            suffixes = [""] if slot is None else [f".{number}" for number in range(slot.of)]
+            self._slots = [_calls(arena, f"tai-grpc.server{suffix}") for suffix in suffixes]
+            self.failed = arena.counter("tai-grpc.server.failed")
+            self.latency = arena.histogram("tai-grpc.server.latency")
+        own = self._slots[0 if slot is None or arena is None else slot.number]
         self.started, self.ended = own
-        self.failed = Counter() if arena is None else arena.counter("tai-grpc.server.failed")
-        self.latency = LatencyHistogram() if arena is None else arena.histogram("tai-grpc.server.latency")
         if slot is not None and (lost := own.started.value - own.ended.value) > 0:
             self.failed.add(lost)
             self.ended.add(lost)
@@ -67,8 +69,5 @@ class ServerCounts:
         return ServerStats(started, failed, started - ended, self.latency)
 
 
-def _calls(arena: Arena | None, slot: str) -> _Calls:
-    if arena is None:
-        return _Calls(Counter(), Counter())
-    name = f"tai-grpc.server{slot}"
+def _calls(arena: Arena, name: str) -> _Calls:
     return _Calls(arena.counter(f"{name}.started"), arena.counter(f"{name}.ended"))

@@ -43,3 +43,23 @@ def test_a_wrong_count_is_refused_and_not_counted(n: int) -> None:
     with pytest.raises(ConfigError, match=r"n=.*an int from 1 to 72057594037927936"):
         counter.add(n)
     assert counter.value == 0
+
+
+def test_counters_together_count_apart(hammer: Callable[[Callable[[], None]], list[None]]) -> None:
+    counters = Counter.together(8)
+    with pytest.raises(ConfigError, match=r"count=9: expected an int from 1 to 8"):
+        Counter.together(9)
+
+    def work() -> None:
+        for _ in range(10_000):
+            for number, counter in enumerate(counters, 1):
+                counter.add(number)
+
+    hammer(work)
+    assert [counter.value for counter in counters] == [80_000 * number for number in range(1, 9)]
+
+
+def test_a_counter_of_several_outlives_the_others() -> None:
+    last = Counter.together(2).pop()
+    last.add(3)
+    assert last.value == 3

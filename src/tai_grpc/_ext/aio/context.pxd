@@ -9,14 +9,15 @@ from tai_grpc._ext.aio.task cimport CallTask
 from tai_grpc._ext.http2.state cimport StreamState
 
 
+cdef str peer_name(object address)
+
+
 cdef class Peer:
     cdef Service service
-    cdef object address  # as the transport gives it
+    cdef str name
     cdef object ssl_object  # None: no TLS
-    cdef str text
     cdef dict auth
 
-    cdef str name(self)
     cdef dict authentication(self)
 
 

@@ -4,12 +4,13 @@ from libc.stdint cimport int64_t
 
 cdef enum:
     STRIPES = 8
+    IN_A_STRIPE = 8
 
 
 cdef struct Stripe:
-    # On a cache line of its own.
+    # On a cache line of its own, or of counters that the same threads add to: see `Counter.together`.
     int64_t value
-    int64_t reserved[7]
+    int64_t others[IN_A_STRIPE - 1]
 
 
 cdef struct CounterState:
