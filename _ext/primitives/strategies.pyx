@@ -220,7 +220,7 @@ cdef inline bint _less_loaded(EndpointState *one, EndpointState *other) noexcept
 
 
 cdef inline double _exp(double x) noexcept nogil:
-    """e^x: near 0, as it is where samples are taken all the time, by a series that errs by less than 10^-7."""
+    """e^x: near 0, as it is where samples are taken all the time, by a series that errs by under 10^-7."""
     if -0.1 < x < 0.1:
         return 1.0 + x * (1.0 + x * (1.0 / 2 + x * (1.0 / 6 + x * (1.0 / 24))))
     return exp(x)
