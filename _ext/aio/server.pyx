@@ -175,7 +175,7 @@ cdef class ServerConnection(Connection):
         try:
             method, for_good = service.resolve(name, metadata)
         except Exception as error:
-            service.report("A generic handler failed", error, name, metadata, self.peer.name())
+            service.report("A generic handler failed", error, name, metadata, self.peer.name)
             raise
         if for_good:
             service.methods[path] = method

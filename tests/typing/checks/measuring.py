@@ -11,6 +11,7 @@ reveal_type(counter)  # reveals: Counter
 reveal_type(counter.value)  # reveals: int
 reveal_type(counter.add())  # reveals: None
 reveal_type(counter.add(n=2))  # reveals: None
+reveal_type(Counter.together(3))  # reveals: list[Counter]
 
 histogram = LatencyHistogram(lowest=1, highest=60_000_000, significant_digits=3)
 reveal_type(histogram)  # reveals: LatencyHistogram
