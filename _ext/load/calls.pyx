@@ -19,6 +19,9 @@ from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_PROTOCOL, BY_RESET, BY_STATUS, ENDED, GOAWAY, HIGH_WATER, IDENTITY, MESSAGE, SETTINGS,
     UNPROCESSED, WRITABLE, Event,
 )
+from tai_grpc._ext.http2.status cimport (
+    CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE,
+)
 from tai_grpc._ext.load.failures cimport HERE, failures_add
 from tai_grpc._ext.load.link cimport link_touch, link_unsent
 from tai_grpc._ext.load.source cimport TAKEN, Request, request_release, source_take
@@ -31,13 +34,6 @@ from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.hdr cimport histogram_record
 
 cdef enum:
-    OK = 0
-    CANCELLED = 1
-    DEADLINE_EXCEEDED = 4
-    RESOURCE_EXHAUSTED = 8
-    INTERNAL = 13
-    UNAVAILABLE = 14
-
     # What may wait to be sent on a connection before no more calls are made there.
     MAX_UNSENT = 1 << 20
 
@@ -329,7 +325,7 @@ cdef void _succeed(EngineState *engine, Call *call, int64_t now) noexcept nogil:
     cdef TargetState *target = call.place.target
     cdef int64_t since_ns = call.started_ns if engine.from_send else call.due_ns
     if call.measured:
-        add(&target.statuses[OK], 1)
+        add(&target.statuses[<int>OK], 1)
         histogram_record(target.histogram, target.counts, max(<int64_t>0, now - since_ns), 1)
         store(&engine.last_end_ns, now)
     _finish(engine, call)
@@ -359,6 +355,7 @@ cdef void _finish(EngineState *engine, Call *call) noexcept nogil:
         place_touch(engine, call.place)
     else:
         queue_prepend(&engine.free, &call.waiting)
+        engine.held = False
 
 
 cdef void _give_up(EngineState *engine, Call *call) noexcept nogil:

@@ -28,7 +28,7 @@ from tai_grpc._ext.load.loop cimport loop_connect, loop_disconnect, loop_problem
 from tai_grpc._ext.load.schedule cimport schedule_free, schedule_init
 from tai_grpc._ext.load.source cimport request_release
 from tai_grpc._ext.load.state cimport (
-    CLIENT_STREAM, CLOSED_LOOP, OPEN_LOOP, SERVER_STREAM, STATUSES, Call, Place,
+    CLIENT_STREAM, CLOSED_LOOP, OPEN_LOOP, SERVER_STREAM, Call, Place,
 )
 from tai_grpc._ext.primitives.atomics cimport load, store
 
@@ -201,6 +201,10 @@ cdef class Engine:
         cdef size_t i
         state.place_count = check_int("connections", connections, 1, 100_000)
         state.call_count = check_int("concurrency", concurrency, 1, 1_000_000)
+        # Each call may have a message under way, and that so many come at once is not the server's fault.
+        state.settings.max_buffered_bytes = <int64_t>state.call_count * max(
+            state.settings.max_message_bytes, <int64_t>1 << 20
+        )
         state.received = <char *>malloc(RECEIVED_BYTES)
         state.places = <Place *>calloc(state.place_count, sizeof(Place))
         state.calls = <Call *>calloc(state.call_count, sizeof(Call))
@@ -301,11 +305,12 @@ cdef class Engine:
             ConfigError: the times are not in this order.
         """
         cdef EngineState *state = self.state
+        cdef int64_t begin = check_int("begin_ns", begin_ns, 1, MAX_NS)
+        cdef int64_t measure = check_int("measure_ns", measure_ns, begin, MAX_NS)
+        cdef int64_t end = -1 if end_ns is None else check_int("end_ns", end_ns, measure, MAX_NS)
         cdef int result
-        state.begin_ns = check_int("begin_ns", begin_ns, 1, MAX_NS)
-        state.measure_ns = check_int("measure_ns", measure_ns, begin_ns, MAX_NS)
-        state.end_ns = -1 if end_ns is None else check_int("end_ns", end_ns, measure_ns, MAX_NS)
         self.enter(CONNECTED, RUNNING)
+        state.begin_ns, state.measure_ns, state.end_ns = begin, measure, end
         with nogil:
             result = loop_run(state)
         self.stage = ENDED

@@ -7,8 +7,7 @@ What the peer said is kept as it came, and made readable when it is read.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
-from tai_grpc._ext.http2.metadata cimport http2_error_name, message_text
-from tai_grpc._ext.http2.state cimport BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS
+from tai_grpc._ext.http2.metadata cimport ended_text
 from tai_grpc._ext.load.linux cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
@@ -88,21 +87,11 @@ cdef list failures_list(Failures *failures):
         memcpy(others, failures.others, sizeof(others))
         pthread_mutex_unlock(&failures.lock)
         for i in range(count):
-            found.append((copies[i].code, _details(&copies[i]), copies[i].count))
+            details = ended_text(copies[i].why, copies[i].number, copies[i].text, copies[i].size)
+            found.append((copies[i].code, details, copies[i].count))
         for i in range(STATUSES):
             if others[i] != 0:
                 found.append((i, "other errors", others[i]))
     finally:
         free(copies)
     return found
-
-
-cdef str _details(const Failure *failure):
-    if failure.why == BY_STATUS:
-        return message_text(failure.text, failure.size)
-    if failure.why == BY_HTTP_STATUS:
-        return f"Received http2 header with status: {failure.number}"
-    if failure.why == BY_RESET:
-        return f"Received RST_STREAM with error code {failure.number} ({http2_error_name(failure.number)})"
-    text = failure.text[:failure.size].decode("utf-8", "replace")
-    return f"the connection was lost: {text}" if failure.why == BY_CONNECTION else text

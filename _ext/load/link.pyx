@@ -19,7 +19,7 @@ from tai_grpc._ext.load.linux cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY,
     connect, epoll_ctl, epoll_event, getsockopt, recv, send, setsockopt, sockaddr, socket, socklen_t,
 )
-from tai_grpc._ext.load.state cimport CONNECTING, HANDSHAKING, LOST, REASON, SETTLING
+from tai_grpc._ext.load.state cimport CONNECTING, DRAINING, HANDSHAKING, LOST, REASON, SETTLING
 from tai_grpc._ext.load.tls cimport (
     tls_feed, tls_free, tls_handshake, tls_is_http2, tls_new, tls_output, tls_read, tls_write,
 )
@@ -84,9 +84,11 @@ cdef void _fail(Link *link, int error) noexcept nogil:
 
 
 cdef void link_lose(Link *link, const char *reason) noexcept nogil:
-    if link.phase != LOST:
-        link.phase = LOST
+    if link.phase == LOST:
+        return
+    if link.phase != DRAINING or link.reason[0] == 0:  # what a GOAWAY has said is why
         snprintf(link.reason, REASON, b"%s", reason)
+    link.phase = LOST
 
 
 cdef void link_bury(EngineState *engine, Link *link) noexcept nogil:

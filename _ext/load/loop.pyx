@@ -26,7 +26,7 @@ from tai_grpc._ext.load.link cimport (
 )
 from tai_grpc._ext.load.places cimport link_check, place_connect, places_tend
 from tai_grpc._ext.load.schedule cimport schedule_advance, schedule_skip
-from tai_grpc._ext.load.source cimport STARVED, TAKEN, USED_UP, source_forget, source_miss
+from tai_grpc._ext.load.source cimport STARVED, TAKEN, USED_UP, source_forget, source_miss, source_used_up
 from tai_grpc._ext.load.state cimport (
     CLOSED_LOOP, CONNECTING, DRAINING, LOST, OPEN_LOOP, READY, Call, Entry, Link, Place,
 )
@@ -38,6 +38,8 @@ cdef enum:
 
 # How often the time that the thread had on a CPU is looked at.
 cdef int64_t CPU_INTERVAL_NS = 50_000_000
+# How soon it is seen that others have used the numbers up.
+cdef int64_t LOOK_AROUND_NS = 50_000_000
 
 
 # --- Calls ----------------------------------------------------------------------------------------------
@@ -82,7 +84,7 @@ cdef void _make_due(EngineState *engine, int64_t now) noexcept nogil:
     cdef int taken
     engine.held = False
     while not engine.used_up:
-        if engine.schedule.due_ns < 0:
+        if engine.schedule.due_ns < 0 or source_used_up(engine.source):
             engine.used_up = True
             return
         due_ns = engine.begin_ns + engine.schedule.due_ns
@@ -168,8 +170,7 @@ cdef void _end(EngineState *engine, int64_t now, bint wait) noexcept nogil:
     """No new calls from here on; those that were due before and not sent are missed."""
     cdef int64_t warm_up
     cdef int64_t until = now
-    engine.ending = True
-    if engine.pace == OPEN_LOOP and engine.begun and not engine.used_up:
+    if engine.pace == OPEN_LOOP and engine.begun and not engine.used_up and not engine.ending:
         if engine.end_ns >= 0:
             until = min(until, engine.end_ns)
         warm_up = min(engine.measure_ns, until) - engine.begin_ns
@@ -178,6 +179,7 @@ cdef void _end(EngineState *engine, int64_t now, bint wait) noexcept nogil:
             &engine.missed,
             source_miss(engine.source, schedule_skip(&engine.schedule, until - engine.begin_ns)),
         )
+    engine.ending = True
     if not wait:
         _abandon_all(engine)
 
@@ -263,7 +265,7 @@ cdef void _on_link(EngineState *engine, Link *link, uint32_t events) noexcept no
         _put_out(engine, link, now)
 
 
-cdef int64_t _next_ns(EngineState *engine) noexcept nogil:
+cdef int64_t _next_ns(EngineState *engine, int64_t now) noexcept nogil:
     """When the loop has to wake at the latest."""
     cdef int64_t next_ns = engine.next_place_ns
     if engine.connecting:
@@ -277,6 +279,9 @@ cdef int64_t _next_ns(EngineState *engine) noexcept nogil:
             next_ns = min(next_ns, engine.end_ns)
         if engine.pace == OPEN_LOOP and not engine.used_up and not engine.held:
             next_ns = min(next_ns, engine.begin_ns + engine.schedule.due_ns)
+            if engine.source.total >= 0:
+                # Another engine may take the last number.
+                next_ns = min(next_ns, now + LOOK_AROUND_NS)
     if engine.deadlines.first is not NULL:
         next_ns = min(next_ns, engine.deadlines.first.at_ns)
     if engine.ends.first is not NULL:
@@ -296,7 +301,7 @@ cdef int _wait(EngineState *engine) noexcept nogil:
     cdef void *what
     cdef uint64_t woken
     cdef int64_t now = monotonic_ns()
-    cdef int64_t next_ns = _next_ns(engine)
+    cdef int64_t next_ns = _next_ns(engine, now)
     cdef bint at_once = next_ns <= now or _can_fill(engine)
     # One that goes off too early does no harm, and costs less than to set it anew each time.
     if not at_once and next_ns != INT64_MAX and not now < engine.armed_ns <= next_ns:

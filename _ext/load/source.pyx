@@ -191,7 +191,7 @@ cdef class Source:
     extra. `fixed`: what they send, each the messages of a call and its metadata: call k sends number
     `first` + k * `step` of them, over again where they are fewer (so several processes share one
     numbering). None: each call sends what `feed` was given next, at most `capacity` requests (1 to 2^20)
-    and `max_bytes` of which wait. `gzip`: messages are compressed with gzip when they are given.
+    and `max_bytes`, and then one more, of which wait. `gzip`: messages are compressed with gzip when they are given.
 
     Raises:
         ConfigError: naming the argument and its range.
@@ -260,12 +260,7 @@ cdef class Source:
             return False
         request = _request(messages, metadata, state.encoding, True)
         pthread_mutex_lock(&state.lock)
-        # One that is larger than all may be waits alone.
-        room = not state.closed and (
-            state.head is NULL
-            or (state.waiting < state.capacity
-                and state.waiting_bytes + <int64_t>request.bytes <= state.max_bytes)
-        )
+        room = _room(state)
         if room:
             if state.tail is NULL:
                 state.head = request
@@ -314,10 +309,7 @@ cdef class Source:
         cdef SourceState *state = &self.state
         cdef bint room
         pthread_mutex_lock(&state.lock)
-        room = not state.closed and (
-            state.head is NULL
-            or (state.waiting < state.capacity and state.waiting_bytes < state.max_bytes)
-        )
+        room = _room(state)
         pthread_mutex_unlock(&state.lock)
         return room
 
@@ -339,6 +331,10 @@ cdef class Source:
     def starved(self):
         """How many calls, of a warm-up as well, found no request ready and had to wait for it."""
         return load(&self.state.starved)
+
+
+cdef inline bint _room(const SourceState *state) noexcept nogil:
+    return not state.closed and state.waiting < state.capacity and state.waiting_bytes < state.max_bytes
 
 
 cdef inline bint _half_free(const SourceState *state) noexcept nogil:

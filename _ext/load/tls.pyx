@@ -70,7 +70,7 @@ cdef int tls_feed(SSL *ssl, const char *data, size_t size) noexcept nogil:
 cdef const char *_problem(SSL *ssl) noexcept nogil:
     cdef long verified = SSL_get_verify_result(ssl)
     cdef const char *reason
-    if verified != X509_V_OK:
+    if verified != X509_V_OK and SSL_get_verify_mode(ssl) != SSL_VERIFY_NONE:
         return X509_verify_cert_error_string(verified)
     reason = ERR_reason_error_string(ERR_peek_last_error())
     return reason if reason is not NULL else UNEXPLAINED

@@ -47,7 +47,7 @@ cdef class LatencyHistogram:
         self.strides[0] = sizeof(int64_t)
 
     def __reduce__(self):
-        return LatencyHistogram.decode, (self.encode(),)
+        return _restored, (self.encode(), self.clamped)
 
     def __repr__(self):
         return f"<LatencyHistogram of {self.count} from {self.min} to {self.max}>"
@@ -316,3 +316,10 @@ cdef class LatencyHistogram:
         except _BLOB_ERRORS as error:
             raise ValueError(f"not an HdrHistogram V2 blob: {error}") from error
         return histogram
+
+
+def _restored(blob, int64_t clamped):
+    """A histogram of a pickle."""
+    cdef LatencyHistogram histogram = LatencyHistogram.decode(blob)
+    histogram.state_.clamped = clamped
+    return histogram

@@ -30,8 +30,9 @@ def find(host: str, timeout: float) -> Address:
     name, _, port = host.rpartition(":")
     try:
         found = socket.getaddrinfo(name.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise UnreachableError(f"cannot connect to {host}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is no host name"
+        raise UnreachableError(f"cannot connect to {host}: {said}") from None
     refused = "it has no address"
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as probe:
@@ -45,3 +46,13 @@ def find(host: str, timeout: float) -> Address:
             else:
                 return Address(family, str(address[0]), int(port))
     raise UnreachableError(f"cannot connect to {host}: {refused}")
+
+
+def host_name(address: str) -> str:
+    """Return the host in an address: what its certificate is checked for."""
+    return "localhost" if address.startswith("unix:") else address.rpartition(":")[0].strip("[]")
+
+
+def default_authority(address: str) -> str:
+    """Return the `:authority` of calls to an address."""
+    return "localhost" if address.startswith("unix:") else address

@@ -12,6 +12,7 @@ import grpc
 from tai_grpc._version import __version__
 from tai_grpc.config import Transport
 from tai_grpc.errors import ConfigError
+from tai_grpc.load.addresses import default_authority, host_name
 from tai_grpc.load.exchange import BlockingChannel
 from tai_grpc.load.plan import TlsPlan
 from tai_grpc.transport import chosen
@@ -57,16 +58,6 @@ def open_blocking_channel(
     else:
         with _native(address, options, tls) as channel:
             yield channel
-
-
-def host_name(address: str) -> str:
-    """Return the host in an address: what its certificate is checked for."""
-    return "localhost" if address.startswith("unix:") else address.rpartition(":")[0].strip("[]")
-
-
-def default_authority(address: str) -> str:
-    """Return the `:authority` of calls to an address."""
-    return "localhost" if address.startswith("unix:") else address
 
 
 @contextmanager

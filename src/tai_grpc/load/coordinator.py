@@ -82,7 +82,8 @@ def coordinate(
             stack.enter_context(_Process(command, number, said)) for number, command in enumerate(started_by)
         ]
         for index, process in enumerate(processes):
-            process.tell((__version__, plan, Part(index, len(processes))))
+            process.tell(__version__)
+            process.tell((plan, Part(index, len(processes))))
         waiting = set(range(len(processes)))
         while waiting:  # all begin when the last one is ready
             if stop is not None and stop.is_set():
@@ -175,7 +176,8 @@ def _until_results(
         if isinstance(what, LoadResult):
             results[index] = what
         elif isinstance(what, Interval):
-            seen[index].append(what)
+            if watch is not None:
+                seen[index].append(what)
         elif index not in results:
             _expect(False, index, what)
         running = [each for number, each in enumerate(seen) if number not in results]

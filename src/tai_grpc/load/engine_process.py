@@ -1,6 +1,6 @@
 """An engine process: runs its part of a plan for a coordinator, which it talks to by stdin and stdout.
 
-Told: the version, the plan and the part; then "go"; then "stop", or the end of stdin, which stops it too.
+Told: the version; the plan and the part; then "go"; then "stop", or the end of stdin, which stops it too.
 Says: "ready", `Interval`s, and at last a `LoadResult`, or the error that ended it.
 """
 
@@ -41,9 +41,10 @@ def serve() -> int:
 
 
 def _serve(told: IO[bytes], said: IO[bytes]) -> None:
-    version, plan, part = read_frame(told)
+    version = read_frame(told)
     if version != __version__:
         raise EngineProcessError(f"an engine process is of version {__version__}, its coordinator {version}")
+    plan, part = read_frame(told)
     with open_run(plan, part) as run:
         write_frame(said, READY)
         if read_frame(told) != GO:

@@ -12,7 +12,7 @@ from tai_grpc._ext.load.engine import Engine, Target
 from tai_grpc._ext.load.source import Source
 from tai_grpc._ext.load.tls import TlsContext
 from tai_grpc._version import __version__
-from tai_grpc.load.addresses import Address, find
+from tai_grpc.load.addresses import Address, default_authority, find, host_name
 from tai_grpc.load.plan import Arrivals, AtEnd, LoadPlan, TlsPlan
 
 
@@ -96,16 +96,14 @@ def _targets(
 
 
 def _target(plan: LoadPlan, host: str, place: Address, tls: TlsContext | None) -> Target:
-    name = "localhost" if host.startswith("unix:") else host.rpartition(":")[0].strip("[]")
-    server_name = name if plan.tls is None or plan.tls.server_name is None else plan.tls.server_name
     return Target(
         host,
         family=place.family,
         address=place.address,
         port=place.port,
-        authority=plan.authority or ("localhost" if host.startswith("unix:") else host),
+        authority=plan.authority or default_authority(host),
         tls=tls,
-        server_name=server_name,
+        server_name=(plan.tls.server_name if plan.tls else None) or host_name(host),
         # Twice the timeout: a call that ends late by the machine's fault is still inside.
         highest_ns=round(max(plan.timeout * 2, 60) * 1e9),
     )

@@ -29,7 +29,11 @@ def read_frame(pipe: IO[bytes]) -> Any:
     size = int.from_bytes(_exactly(pipe, _SIZE), "big")
     if size > MAX_FRAME_BYTES:
         raise EOFError("what it says is no frame")
-    return pickle.loads(_exactly(pipe, size))  # noqa: S301 - see above
+    data = _exactly(pipe, size)
+    try:
+        return pickle.loads(data)  # noqa: S301 - see above
+    except Exception as error:  # whatever what is none, or is of another version, may raise
+        raise EOFError("what it says is no frame") from error
 
 
 def _exactly(pipe: IO[bytes], size: int) -> bytes:

@@ -75,7 +75,10 @@ class Gathering:
         last_ns = max(each.last_end_ns for each in engines)
         if end_reason is EndReason.CANCEL or last_ns <= self._measure_ns:
             last_ns = self._taken_ns
-        elapsed_ns = last_ns - self._measure_ns
+        if end_reason is EndReason.TIMEOUT and self._plan.duration is not None:
+            # Time in which nothing ended any more counts as well.
+            last_ns = max(last_ns, self._measure_ns + round(self._plan.duration * 1e9))
+        elapsed_ns = max(0, last_ns - self._measure_ns)
         by_host = self._by_host()
         return LoadResult(
             plan=self._plan,

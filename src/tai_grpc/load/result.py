@@ -54,7 +54,7 @@ class LoadResult:
     plan: LoadPlan
     started: datetime
     elapsed_ns: int
-    """From where measuring began to the last call's end."""
+    """From where measuring began to the last call's end, or to the end of the plan's duration."""
     end_reason: EndReason
     latencies: LatencyHistogram
     statuses: Counter[str]

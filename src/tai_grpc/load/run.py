@@ -59,11 +59,16 @@ def open_run(plan: LoadPlan, part: Part = WHOLE) -> Iterator[Run]:
             for connected in [pool.submit(_connect, each, plan.connect_timeout) for each in engines.engines]:
                 connected.result()
             feeding = pool.submit(_feed, plan, part, engines.source, ahead, over)
+            # An engine that waits for a request hears that there will be none.
+            feeding.add_done_callback(lambda _: engines.source.close())
+            feeding.add_done_callback(lambda _: ahead.set())
             ahead.wait()
             yield Run(plan, engines, pool, feeding)
         finally:
             over.set()
             engines.source.close()
+            for engine in engines.engines:
+                engine.stop()  # an error is no reason to wait for those that connect or run
 
 
 def _connect(engine: Engine, timeout: float) -> None:
@@ -75,19 +80,15 @@ def _connect(engine: Engine, timeout: float) -> None:
 
 def _feed(plan: LoadPlan, part: Part, source: Source, ahead: threading.Event, over: threading.Event) -> None:
     """Render requests whenever there is room for them, until it is `over`. `ahead`: there is none for now."""
-    try:
-        if plan.requests.fixed is not None:
-            return
-        for number in count(part.index, part.count):
-            request = plan.requests.render(number)
-            while not source.feed(request.messages, request.metadata):
-                ahead.set()
-                if over.is_set():
-                    return
-                source.wait_for_room(_FEED_WAIT)
-    finally:
-        ahead.set()
-        source.close()  # an engine that waits for a request hears that there will be none
+    if plan.requests.fixed is not None:
+        return
+    for number in count(part.index, part.count):
+        request = plan.requests.render(number)
+        while not source.feed(request.messages, request.metadata):
+            ahead.set()
+            if over.is_set():
+                return
+            source.wait_for_room(_FEED_WAIT)
 
 
 class Run:

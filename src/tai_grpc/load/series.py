@@ -51,16 +51,15 @@ class Series:
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
         self._done: list[Interval] = []
-        self._open: list[Interval] = []
+        self._open: Interval | None = None
 
     def add(self, interval: Interval) -> None:
-        self._open.append(interval)
-        if sum(each.length_ns for each in self._open) >= self._length_ns:
-            self._close()
-
-    def _close(self) -> None:
-        self._done.append(joined(self._open))
-        self._open.clear()
+        whole = interval if self._open is None else joined((self._open, interval))
+        if whole.length_ns < self._length_ns:
+            self._open = whole
+            return
+        self._open = None
+        self._done.append(whole)
         if len(self._done) > MAX_INTERVALS:
             pairs = zip(self._done[::2], self._done[1::2], strict=False)
             odd = self._done[-1:] if len(self._done) % 2 else []
@@ -69,4 +68,4 @@ class Series:
 
     def intervals(self) -> tuple[Interval, ...]:
         """Return what was added, in its order; the last one may be shorter."""
-        return (*self._done, joined(self._open)) if self._open else tuple(self._done)
+        return tuple(self._done) if self._open is None else (*self._done, self._open)

@@ -38,6 +38,7 @@ cdef extern from "openssl/ssl.h" nogil:
     int SSL_set1_host(SSL *ssl, const char *name)
     X509_VERIFY_PARAM *SSL_get0_param(SSL *ssl)
     long SSL_get_verify_result(const SSL *ssl)
+    int SSL_get_verify_mode(const SSL *ssl)
     const int TLS1_2_VERSION
     const uint64_t SSL_OP_NO_RENEGOTIATION
     const uint64_t SSL_OP_NO_COMPRESSION

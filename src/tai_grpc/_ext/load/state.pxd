@@ -12,7 +12,6 @@ from tai_grpc._ext.load.source cimport Request, SourceState, Starving
 from tai_grpc._ext.primitives.hdr cimport HistogramState
 
 cdef enum:
-    STATUSES = 17
     REASON = 256  # bytes of what is said of a connection's end
     MAX_RESENDS = 5  # of one call
 
