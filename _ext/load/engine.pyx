@@ -16,7 +16,7 @@ from tai_grpc._ext.http2.buffers cimport buffer_free
 from tai_grpc._ext.http2.session cimport session_defaults
 from tai_grpc._ext.http2.state cimport CLIENT
 from tai_grpc._ext.load.calls cimport queue_append
-from tai_grpc._ext.load.failures cimport failures_free, failures_init, failures_list
+from tai_grpc._ext.load.failures cimport STATUSES, failures_free, failures_init, failures_list
 from tai_grpc._ext.load.link cimport RECEIVED_BYTES
 from tai_grpc._ext.load.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,

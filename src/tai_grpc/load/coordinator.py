@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from itertools import zip_longest
 from typing import Any, BinaryIO, Final, Self, cast
@@ -63,12 +63,13 @@ def coordinate(
     *,
     watch: Watch | None = None,
     stop: threading.Event | None = None,
+    connected: Callable[[], object] | None = None,
 ) -> LoadResult:
     """Run a plan in processes, one started by each command, and return what all of them saw.
 
     Each makes its part: connections, concurrency, calls and rate are divided among them. Their histograms are
     added count by count, so that the result is what one process that made all calls would have recorded.
-    `watch` and `stop` are as of `run.run_plan`.
+    `watch`, `stop` and `connected` are as of `run.run_plan`.
 
     Raises:
         ConfigError: the plan's connections or calls are too few to be divided.
@@ -92,6 +93,8 @@ def coordinate(
                 index, what = said.get(timeout=_TICK)
                 _expect(what == READY, index, what)
                 waiting.remove(index)
+        if connected is not None:
+            connected()
         for process in processes:
             process.tell(GO)
         return _add_up(plan, _until_results(processes, said, watch, stop))

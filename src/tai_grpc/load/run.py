@@ -32,10 +32,15 @@ Watch = Callable[[Interval], None]
 
 
 def run_plan(
-    plan: LoadPlan, *, watch: Watch | None = None, stop: threading.Event | None = None
+    plan: LoadPlan,
+    *,
+    watch: Watch | None = None,
+    stop: threading.Event | None = None,
+    connected: Callable[[], object] | None = None,
 ) -> LoadResult:
     """Run a plan in this process and return what was seen.
 
+    `connected` is called when all connections stand and the calls are about to begin.
     `watch` is called about every quarter of a second with what happened in it; `stop`, once set, ends the run
     with what was seen so far.
 
@@ -44,6 +49,8 @@ def run_plan(
         ConfigError: the plan's TLS texts cannot be used.
     """
     with open_run(plan) as run:
+        if connected is not None:
+            connected()
         return run.run(watch, stop)
 
 

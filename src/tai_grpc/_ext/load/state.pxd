@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from tai_grpc._ext.http2.buffers cimport Buffer
 from tai_grpc._ext.http2.state cimport SessionSettings, SessionState, StreamState
-from tai_grpc._ext.load.failures cimport Failures
+from tai_grpc._ext.load.failures cimport STATUSES, Failures
 from tai_grpc._ext.load.linux cimport sockaddr_storage, socklen_t
 from tai_grpc._ext.load.openssl cimport SSL, SSL_CTX
 from tai_grpc._ext.load.schedule cimport Schedule
