@@ -113,3 +113,10 @@ async def test_what_one_of_them_cannot_do_is_said(echo: Echo) -> None:
         await run(plan, commands(1, ["/no/such/program"]))
     with pytest.raises(EngineProcessError, match="engine process 1 ended without a result"):
         await run(plan, [["true"], *commands(1, ())])
+
+
+async def test_a_process_that_says_what_is_no_frame_ends_the_run(echo: Echo) -> None:
+    plan = await plan_of(echo, connections=2)
+    babble = ["sh", "-c", r"printf '\0\0\0\0\0\0\0\005hello'; cat"]
+    with pytest.raises(EngineProcessError, match="engine process 1 ended without a result"):
+        await run(plan, [babble, *commands(1, ())])

@@ -189,3 +189,39 @@ async def test_a_host_that_speaks_no_http2_is_unreachable(echo: Echo) -> None:
             await run(replace(plan, hosts=(address,)))
         silent.shutdown(socket.SHUT_RDWR)
     await answering
+
+
+async def test_a_stop_in_the_warm_up_leaves_a_report_of_nothing(echo: Echo) -> None:
+    stop = threading.Event()
+    running = asyncio.create_task(run(await plan_of(echo, total=50, warmup=3600.0), stop=stop))
+    while not echo.calls["Unary"]:  # noqa: ASYNC110 - the server's own count, which sets no event
+        await asyncio.sleep(0)
+    stop.set()
+    result = await running
+    assert (result.count, result.elapsed_ns, result.rps) == (0, 0, 0.0)
+
+
+async def test_time_in_which_nothing_ended_counts(echo: Echo) -> None:
+    """A server that answers no more is not the faster for it."""
+    plan = await plan_of(echo, "Wait", total=None, duration=0.5, concurrency=3, at_end=AtEnd.CLOSE)
+    echo.expected_waiting = 3
+    running = asyncio.create_task(run(plan))
+    await echo.all_waiting.wait()
+    result = await running
+    assert result.elapsed_ns >= 500_000_000
+
+
+async def test_a_watcher_that_fails_ends_the_run_at_once(echo: Echo) -> None:
+    def watch(interval: Interval) -> None:
+        raise BrokenPipeError("nobody looks")
+
+    plan = await plan_of(echo, total=None, duration=3600.0, concurrency=2)
+    async with asyncio.timeout(60):
+        with pytest.raises(BrokenPipeError, match="nobody looks"):
+            await asyncio.to_thread(run_plan, plan, watch=watch)
+
+
+async def test_a_host_whose_name_is_none_is_unreachable(echo: Echo) -> None:
+    plan = replace(await plan_of(echo), hosts=("a" * 70 + ".example:1",))
+    with pytest.raises(UnreachableError, match="it is no host name"):
+        await run(plan)

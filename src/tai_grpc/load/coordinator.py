@@ -193,6 +193,7 @@ def _add_up(plan: LoadPlan, results: Sequence[LoadResult]) -> LoadResult:
     reasons = {each.end_reason for each in results}
     return LoadResult(
         plan=plan,
+        failure=next((each.failure for each in results if each.failure), ""),
         started=min(each.started for each in results),
         elapsed_ns=max(each.elapsed_ns for each in results),
         end_reason=next(

@@ -69,7 +69,7 @@ class Gathering:
                     found[target.name][_CODES[code]] += count
         return found
 
-    def result(self, started: datetime, end_reason: EndReason) -> LoadResult:
+    def result(self, started: datetime, end_reason: EndReason, failure: str) -> LoadResult:
         """Return what all of it adds up to, once the engines have ended and the last interval was taken."""
         engines = self._engines.engines
         last_ns = max(each.last_end_ns for each in engines)
@@ -100,6 +100,7 @@ class Gathering:
             engine_cpu=min(1.0, max(each.cpu_ns for each in engines) / max(elapsed_ns, 1)),
             intervals=self._series.intervals(),
             hosts=tuple(HostResult(host, self._latencies[host], by_host[host]) for host in by_host),
+            failure=failure,
         )
 
     def _errors(self) -> Counter[str]:

@@ -77,6 +77,8 @@ class LoadResult:
     """The part of a core that the busiest engine thread took, 0 to 1: near 1 the engine was the limit."""
     intervals: tuple[Interval, ...]
     hosts: tuple[HostResult, ...]
+    failure: str = ""
+    """Why it was cut short, when that was not asked for: a request could not be rendered."""
 
     @property
     def count(self) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 from tai_grpc._ext.load.engine import Engine
 from tai_grpc._ext.load.source import Source
 from tai_grpc.load.engines import WHOLE, Engines, Part, open_engines
-from tai_grpc.load.errors import UnreachableError
+from tai_grpc.load.errors import RequestError, UnreachableError
 from tai_grpc.load.gathering import Gathering
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.result import EndReason, Interval, LoadResult
@@ -136,10 +136,15 @@ class Run:
                     watch(interval)
         for each in running:
             each.result()
-        if self._feeding.done():
-            self._feeding.result()
         gathering.take(time.monotonic_ns())
-        return gathering.result(started, self._end_reason(stopped=stopped))
+        return gathering.result(started, self._end_reason(stopped=stopped), self._failure())
+
+    def _failure(self) -> str:
+        """Why no more requests were fed, "" when all was well."""
+        error = self._feeding.exception() if self._feeding.done() else None
+        if error is None or isinstance(error, RequestError):
+            return str(error or "")
+        raise error
 
     def _end_reason(self, *, stopped: bool) -> EndReason:
         if stopped:

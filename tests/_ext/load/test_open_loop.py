@@ -174,3 +174,35 @@ async def test_calls_that_are_due_wait_for_requests_that_are_fed_late(native: Ri
     await task
     assert run.statuses == {OK: 3}
     assert calls.starved == 3
+
+
+async def silent(request: bytes, _context: Any) -> bytes:
+    await asyncio.Event().wait()
+    return request
+
+
+async def test_what_was_missed_is_told_though_the_run_is_stopped_after_its_end(native: Rig) -> None:
+    """As by Ctrl-C while the last calls are waited for."""
+    address = await native.serve(unary=silent)
+    segments = ((0.1, 1000.0, 1000.0), (None, 1e-3, 1e-3))
+    run = native.engine(address, source(), segments=segments, concurrency=2)
+    task = (await run.connect()).begin(seconds=0.3)
+    await until(lambda: run.engine.timed_out)
+    run.engine.stop()
+    await task
+    assert (run.engine.abandoned, run.engine.missed) == (2, 99)
+
+
+async def test_a_run_ends_with_its_last_call_not_with_the_next_arrival(native: Rig) -> None:
+    """Ten calls in the first tenth of a second, then none for an hour; on two engines, half of them each."""
+    address = await native.serve(unary=echo)
+    segments = ((0.1, 100.0, 100.0), (3600.0, 0.0, 0.0), (None, 1.0, 1.0))
+    calls = source(10)
+    runs = [
+        native.engine(address, calls, segments=segments, first_arrival=float(first), arrival_step=2.0)
+        for first in range(2)
+    ]
+    for run in runs:
+        await run.connect()
+    await run_all(runs)
+    assert [run.statuses for run in runs] == [{OK: 5}, {OK: 5}]

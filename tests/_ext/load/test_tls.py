@@ -107,6 +107,17 @@ async def test_a_client_without_the_certificate_that_is_asked_for_is_told_so(
         await run.connect()
 
 
+async def test_a_refusal_by_the_server_is_not_taken_for_its_certificate_being_refused(
+    rig: Rig, certificates: Certificates
+) -> None:
+    address = await serve(rig, certificates, client_ca=certificates.authority)
+    run = secure(rig, address, TlsContext(verify=False))
+    with pytest.raises(ConnectionError) as refused:
+        await run.connect()
+    assert "self-signed" not in str(refused.value)
+    assert "issuer" not in str(refused.value)
+
+
 async def test_a_server_of_a_stranger_is_not_trusted(rig: Rig, certificates: Certificates) -> None:
     address = await serve(rig, certificates)
     run = secure(rig, address, TlsContext(ca=certificates.stranger))

@@ -18,6 +18,7 @@ from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.load.planning import make_plan
+from tai_grpc.load.errors import RequestError
 from tai_grpc.load.live import LiveView
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.report import FORMATS
@@ -44,6 +45,8 @@ def run(ctx: click.Context, options: Options) -> None:
     with _stopped_by_ctrl_c() as stop, LiveView(plan) as view:
         result = _made(plan, options, view.show, stop)
     _write(options.output, FORMATS[options.form](result))
+    if result.failure:
+        raise RequestError(result.failure)
     if result.end_reason is EndReason.CANCEL:
         ctx.exit(INTERRUPTED)
     _judge(result, thresholds)

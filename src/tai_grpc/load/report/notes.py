@@ -26,6 +26,8 @@ LATE_SHARE: Final = 0.01
 def notes(result: LoadResult) -> tuple[str, ...]:
     """Return a sentence or two for each thing that shapes the figures, what casts doubt on them first."""
     found = []
+    if result.failure:
+        found.append(f"Cut short, as a request could not be made: {result.failure}.")
     if result.engine_cpu >= BUSY:
         found.append(
             f"The load generator was the limit: its busiest thread took {result.engine_cpu:.0%} of a core. "
