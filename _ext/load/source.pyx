@@ -190,8 +190,8 @@ cdef class Source:
     `total`: how many measured calls there are in all, 1 to 10^15; None: no limit. Calls of a warm-up are
     extra. `fixed`: what they send, each the messages of a call and its metadata: call k sends number
     `first` + k * `step` of them, over again where they are fewer (so several processes share one
-    numbering). None: each call sends what `feed` was given next, at most `capacity` requests (1 to 2^20)
-    and `max_bytes`, and then one more, of which wait. `gzip`: messages are compressed with gzip when they are given.
+    numbering). None: each call sends what `feed` was given next, of which at most `capacity` requests (1 to
+    2^20) wait, or `max_bytes` and one more. `gzip`: messages are compressed with gzip when they are given.
 
     Raises:
         ConfigError: naming the argument and its range.

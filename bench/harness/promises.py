@@ -34,7 +34,7 @@ RESILIENCE: Final = Promise("whole resilience stack on a call", "-", "<= 3 us ov
 GENERATORS: Final = Promise(
     "load generators against one native server",
     "-",
-    "ours >= 2 x ghz and >= 2 x any Python client, from one core; >= 0.75 x h2load",
+    "ours >= 2 x ghz and >= 2 x any other Python client, from one core; >= 0.75 x h2load",
 )
 PROMISES: Final = (
     BREAKER,
