@@ -18,6 +18,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 PROTOS = sorted(Path("protos/tai/v1").glob("*.proto"))
 GENERATED = Path("src/tai_grpc/tai/v1")
+CYTHON_BUILD = Path("build/cython")
 
 SANITIZE = os.environ.get("TAI_GRPC_SANITIZE")
 """The compiler's sanitizers, as -fsanitize takes them: a build that stops at the first wrong access."""
@@ -103,6 +104,7 @@ def extensions() -> list[Extension]:
                 continue
             compile_args += native[source.parent.name][0]
             link_args += native[source.parent.name][1]
+        _forget_outdated(source)
         made.append(
             Extension(
                 f"tai_grpc._ext.{source.parent.name}.{source.stem}",
@@ -112,6 +114,14 @@ def extensions() -> list[Extension]:
             )
         )
     return made
+
+
+def _forget_outdated(source: Path) -> None:
+    """Remove the C code of a module whose own declaration has changed: Cython looks only at what it cimports."""
+    generated = CYTHON_BUILD / source.with_suffix(".c")
+    declaration = Path("src/tai_grpc", source.with_suffix(".pxd"))
+    if generated.exists() and declaration.stat().st_mtime > generated.stat().st_mtime:
+        generated.unlink()
 
 
 def generate_protos() -> None:
@@ -162,6 +172,6 @@ class BuildExt(build_ext):
 
 os.chdir(ROOT)
 setup(
-    ext_modules=cythonize(extensions(), include_path=["src"], build_dir="build/cython"),
+    ext_modules=cythonize(extensions(), include_path=["src"], build_dir=CYTHON_BUILD.as_posix()),
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
 )
