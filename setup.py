@@ -117,7 +117,7 @@ def extensions() -> list[Extension]:
 
 
 def _forget_outdated(source: Path) -> None:
-    """Remove the C code of a module whose own declaration has changed: Cython looks only at what it cimports."""
+    """Remove the C code of a module whose own declaration has changed: Cython asks only what it cimports."""
     generated = CYTHON_BUILD / source.with_suffix(".c")
     declaration = Path("src/tai_grpc", source.with_suffix(".pxd"))
     if generated.exists() and declaration.stat().st_mtime > generated.stat().st_mtime:
