@@ -3,9 +3,11 @@ from typing import Any
 
 import pytest
 
+from load.echo import POOL
+from tai_grpc.load.descriptors import Declared
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.metadata import parse_metadata
-from tai_grpc.load.methods import built_in_method
+from tai_grpc.load.methods import built_in_method, method_of
 from tai_grpc.load.payload import format_message, parse_messages, parse_string_map
 
 PROPOSE = built_in_method("tai.v1.Governor", "ProposePolicy")
@@ -50,12 +52,19 @@ def test_no_json_is_no_message(text: str) -> None:
         ('{"enabled":"yes"}', "enabled"),
         ('{"id":"a","id":"b"}', "'id' is given twice"),
         ("[" * 100_000, "nested too deep"),
+        ('{"version":' + "1" * 5000 + "}", "not JSON that can be sent: .*4300 digits"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line_that_says_where(text: str, said: str) -> None:
     with pytest.raises(RequestError, match=said) as failure:
         _parse(text)
     assert "\n" not in str(failure.value)
+
+
+def test_a_field_within_others_is_named_by_its_path() -> None:
+    split = method_of(Declared(POOL, ("echo.v1.Echo",)), "echo.v1.Echo/Split", "echo.proto")
+    with pytest.raises(RequestError, match=r"^echo\.v1\.Items: Failed to parse items\.inner\.big field: "):
+        parse_messages(split, '{"items":[{"inner":{"big":"x"}}]}')
 
 
 def test_a_message_is_shown_with_the_names_of_the_proto() -> None:

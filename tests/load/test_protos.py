@@ -89,6 +89,27 @@ def test_protoc_is_taken_where_grpcio_tools_is_not_installed(
     assert compile_proto(ECHO).services == ("echo.v1.Echo",)
 
 
+def test_of_what_a_compiler_says_only_its_errors_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a b.proto").write_text(
+        'syntax = "proto3"; import "google/protobuf/any.proto"; message A { B b = 1; }'
+    )
+    protoc = tmp_path / "protoc"
+    protoc.write_text(
+        "#!/bin/sh\necho 'runtime: a warning of its own' >&2\n"
+        f'exec "{sys.executable}" -m grpc_tools.protoc "$@"\n'
+    )
+    protoc.chmod(0o755)
+    monkeypatch.setattr(protos, "find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(RequestError, match=r'^proto: [^ ]*/a b\.proto:1:\d+: "B" is not defined\.$'):
+        compile_proto(tmp_path / "a b.proto")
+    protoc.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
+    with pytest.raises(RequestError, match=r"^proto: no such flag$"):
+        compile_proto(tmp_path / "a b.proto")
+
+
 def test_without_any_compiler_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protos, "find_spec", lambda _: None)
     monkeypatch.setattr(shutil, "which", lambda _: None)

@@ -116,6 +116,10 @@ def json_values(text: str, what: str = "the data") -> list[Any]:
             raise RequestError(f"{what} is not JSON: {error.msg.removesuffix(' at')} {where}") from None
         except RecursionError:
             raise RequestError(f"{what} is not JSON that can be sent: nested too deep") from None
+        except RequestError:
+            raise
+        except ValueError as error:  # an integer of more digits than Python takes
+            raise RequestError(f"{what} is not JSON that can be sent: {one_line(str(error))}") from None
         values.append(value)
         position = _skip_space(text, position)
     return values
@@ -140,7 +144,8 @@ def _type_name(method: Method) -> str:
 
 def _explained(method: Method, error: str) -> str:
     if (match := _NO_FIELD.search(error)) is None:
-        return f"{_type_name(method)}: {one_line(error).rstrip('.')}"
+        said = one_line(error).replace(" field: Failed to parse ", ".")  # one path, however deep
+        return f"{_type_name(method)}: {said.rstrip('.')}"
     fields = method.pool.FindMessageTypeByName(match[1]).fields
     return (
         f"{match[1]} has no field {match[2]!r}; it has: {', '.join(field.name for field in fields) or 'none'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tai_grpc.load.payload import one_line
 
 MAX_PROTOSET_BYTES: Final = 64 * 1024 * 1024
 COMPILE_TIMEOUT: Final = 60.0
+_ERROR: Final = re.compile(r".+?(:\d+:\d+: (?!warning: )|: File not found)")
 
 
 def read_protoset(path: Path) -> Declared:
@@ -69,8 +71,14 @@ def compile_proto(path: Path, import_paths: Sequence[Path] = ()) -> Declared:
         except OSError as error:
             raise RequestError(f"proto: cannot run {command[0]}: {error.strerror}") from None
         if done.returncode:
-            raise RequestError(f"proto: {one_line(done.stderr.decode(errors='replace'))}")
+            raise RequestError(f"proto: {_errors(done.stderr.decode(errors='replace'))}")
         return _pool(target.read_bytes(), f"proto: {path}")
+
+
+def _errors(said: str) -> str:
+    """What a compiler says of a file, without its warnings and what it says of itself."""
+    lines = said.splitlines()
+    return one_line(" ".join([line for line in lines if _ERROR.match(line)] or lines))
 
 
 def _compiler() -> list[str]:
