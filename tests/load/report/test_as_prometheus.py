@@ -40,8 +40,11 @@ def test_calls_are_counted_by_status_under_the_names_that_dashboards_read() -> N
 
 
 def test_codes_are_written_as_in_go() -> None:
-    made = result([interval(0, [5])], statuses=Counter(DEADLINE_EXCEEDED=1, OK=1))
-    assert _value(made, "grpc_client_handled_total", **CALL, grpc_code="DeadlineExceeded") == 1
+    made = result([interval(0, [5])], statuses=Counter(DEADLINE_EXCEEDED=1, CANCELLED=2, OK=3))
+    codes = {"DeadlineExceeded": 1, "Canceled": 2, "OK": 3}
+    assert {
+        code: _value(made, "grpc_client_handled_total", **CALL, grpc_code=code) for code in codes
+    } == codes
 
 
 def test_buckets_count_the_calls_up_to_their_bound() -> None:

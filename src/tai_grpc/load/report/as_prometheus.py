@@ -22,6 +22,8 @@ _BOUNDS_S: Final = (
 )
 _NO_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_CODES: Final = {"OK": "OK", "CANCELLED": "Canceled"}
+"""Those that Go does not write as the words of their names."""
 _TYPES: Final = {
     "unary": "unary",
     "client streaming": "client_stream",
@@ -142,7 +144,7 @@ def _call(method: Method) -> dict[str, str]:
 
 def _code(name: str) -> str:
     """The status as Go's gRPC writes it, which the dashboards look for: "DeadlineExceeded"."""
-    return name if name == "OK" else "".join(word.capitalize() for word in name.split("_"))
+    return _CODES.get(name) or "".join(word.capitalize() for word in name.split("_"))
 
 
 def _buckets(latencies: LatencyHistogram, call: Mapping[str, str]) -> Iterator[Sample]:
