@@ -94,6 +94,17 @@ def test_warming_up_is_told_and_is_no_part_of_the_rate() -> None:
     assert frames[2].count("█") == 1
 
 
+def test_a_rate_is_of_the_time_in_which_calls_were_counted() -> None:
+    warm = [interval(number / 4 - 0.9, [], length=0.25) for number in range(3)]
+    across = interval(-0.15, [1_000_000] * 50, length=0.25)  # of which 100 ms were measured
+    frames = _frames(
+        plan(**ENDLESS, warmup=0.9), [*warm, across, interval(0.1, [1_000_000] * 50, length=0.1)]
+    )
+    assert "500 calls/s   p50 1.00 ms   p99 1.00 ms   50 calls" in frames[3]
+    assert "500 calls/s   p50 1.00 ms   p99 1.00 ms   100 calls" in frames[4]
+    assert frames[4].count("█") == 2
+
+
 def test_a_run_in_which_nothing_ends_has_no_percentiles() -> None:
     (frame,) = _frames(plan(total=10), [interval(0, [])])
     assert "0 calls/s   0 calls   0 failed" in frame

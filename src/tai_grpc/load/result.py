@@ -19,6 +19,11 @@ class EndReason(Enum):
     CANCEL = "cancel"
 
 
+def rate(count: float, elapsed_ns: int) -> float:
+    """`count` a second; 0 when no time has passed."""
+    return count / (elapsed_ns / 1e9) if elapsed_ns else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A part of a run: the calls that ended in it. Times are nanoseconds from where measuring began."""
@@ -93,4 +98,4 @@ class LoadResult:
     @property
     def rps(self) -> float:
         """Calls that ended, a second."""
-        return self.count / (self.elapsed_ns / 1e9) if self.elapsed_ns else 0.0
+        return rate(self.count, self.elapsed_ns)

@@ -80,13 +80,13 @@ def test_a_stream_tells_its_message_rates() -> None:
 
 def test_several_hosts_are_told_apart() -> None:
     hosts = [
-        HostResult("a:1", histogram(latencies(1, 50)), Counter(OK=50)),
+        HostResult("a:1", histogram(latencies(1, 5000)), Counter(OK=5000)),
         HostResult("b:2", histogram(), Counter(UNAVAILABLE=7)),
     ]
     text = to_summary(ordinary(of=plan(hosts=("a:1", "b:2"), connections=2), hosts=hosts))
     rows = [line.split() for line in text[text.index("Hosts:") :].splitlines()]
     assert rows[1][:4] == ["host", "count", "failed", "average"]
-    assert rows[2][:3] == ["a:1", "50", "0"]
+    assert rows[2][:3] == ["a:1", "5,000", "0"]
     assert rows[3] == ["b:2", "7", "7", "-", "-", "-", "-", "-"]
     assert "Hosts:" not in to_summary(ordinary(hosts=hosts[:1]))
 

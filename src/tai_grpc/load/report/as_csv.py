@@ -6,8 +6,8 @@ import csv
 import io
 from typing import Final
 
-from tai_grpc.load.report.figures import PERCENTAGES, Figures, measured, rate
-from tai_grpc.load.result import LoadResult
+from tai_grpc.load.report.figures import PERCENTAGES, Figures, measured
+from tai_grpc.load.result import LoadResult, rate
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 

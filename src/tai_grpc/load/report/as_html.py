@@ -13,11 +13,11 @@ from typing import Any, Final
 from tai_grpc._version import __version__
 from tai_grpc.load.durations import format_duration
 from tai_grpc.load.report.distribution import Distribution
-from tai_grpc.load.report.figures import Figures, even, late, rate
+from tai_grpc.load.report.figures import HOST_HEADS, Figures, even, host_rows, late
 from tai_grpc.load.report.notes import notes
 from tai_grpc.load.report.options import options
 from tai_grpc.load.report.text import encodable, plural, share
-from tai_grpc.load.result import LoadResult
+from tai_grpc.load.result import LoadResult, rate
 
 MOST_ERRORS: Final = 200
 """Texts of errors that are listed, the most frequent first."""
@@ -144,9 +144,7 @@ def _body(result: LoadResult, title: str) -> Iterator[str]:
         ((name, f"{n:,}", share(n, result.count)) for name, n in result.statuses.most_common()),
     )
     if len(result.hosts) > 1:
-        yield _table(
-            "Hosts", ("Host", "Calls", "Failed", "Average", "50 %", "99 %", "Slowest"), _hosts(result)
-        )
+        yield _table("Hosts", [head.capitalize() for head in HOST_HEADS], host_rows(result.hosts))
     yield _table("Options", (), _options(result))
     if result.errors:
         listed = result.errors.most_common(MOST_ERRORS)
@@ -210,20 +208,6 @@ def _summary(result: LoadResult, figures: Figures) -> Iterator[Sequence[str]]:
 
 def _traffic(count: int, result: LoadResult) -> str:
     return f"{count:,} ({rate(count, result.elapsed_ns):,.0f} /sec)"
-
-
-def _hosts(result: LoadResult) -> Iterator[Sequence[str]]:
-    for host in result.hosts:
-        figures = Figures.of(host.latencies)
-        percentiles = dict(figures.percentiles)
-        count = host.statuses.total()
-        latencies = (figures.average_ns, percentiles.get(50, 0), percentiles.get(99, 0), figures.slowest_ns)
-        yield (
-            host.host,
-            f"{count:,}",
-            f"{count - host.statuses['OK']:,}",
-            *(format_duration(ns) if figures.count else "-" for ns in latencies),
-        )
 
 
 def _options(result: LoadResult) -> Iterator[Sequence[str]]:

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from tai_grpc._version import __version__
-from tai_grpc.load.report.figures import Figures, late, measured, rate
+from tai_grpc.load.report.figures import Figures, late, measured
 from tai_grpc.load.report.notes import notes
 from tai_grpc.load.report.options import options
 from tai_grpc.load.report.text import encodable
-from tai_grpc.load.result import LoadResult
+from tai_grpc.load.result import LoadResult, rate
 from tai_grpc.resilience import LatencyHistogram
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from tai_grpc.load.durations import format_duration
 from tai_grpc.load.report.distribution import Distribution
-from tai_grpc.load.result import Interval, LoadResult
+from tai_grpc.load.result import HostResult, Interval, LoadResult
 from tai_grpc.load.series import joined
 from tai_grpc.resilience import LatencyHistogram
 
@@ -18,6 +20,16 @@ ROWS: Final = 11
 LATE_NS: Final = 1_000_000
 """A call that was sent this much after it was due was late."""
 _SHORT: Final = 0.25
+_HOST_PERCENTAGES: Final = (50, 99, 99.9)
+HOST_HEADS: Final = (
+    "host",
+    "count",
+    "failed",
+    "average",
+    *(f"{p:g} %" for p in _HOST_PERCENTAGES),
+    "slowest",
+)
+"""What the columns of `host_rows` are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +71,30 @@ class Figures:
         )
 
 
-def rate(count: float, elapsed_ns: int) -> float:
-    """`count` a second; 0 when no time has passed."""
-    return count / (elapsed_ns / 1e9) if elapsed_ns else 0.0
-
-
 def late(send_lag: LatencyHistogram) -> int:
     """How many calls were sent more than `LATE_NS` after they were due."""
     distribution = Distribution.of(send_lag)
     return distribution.total - int(distribution.at_most(np.array([LATE_NS]))[0])
 
 
+def host_rows(hosts: Iterable[HostResult]) -> Iterator[tuple[str, ...]]:
+    """What each host did, as text; "-" for the latencies of one whose calls all failed."""
+    for host in hosts:
+        count = host.statuses.total()
+        figures = Figures.of(host.latencies)
+        values = host.latencies.percentiles(_HOST_PERCENTAGES)
+        latencies = (figures.average_ns, *values, figures.slowest_ns)
+        yield (
+            host.host,
+            f"{count:,}",
+            f"{count - host.statuses['OK']:,}",
+            *(format_duration(ns) if figures.count else "-" for ns in latencies),
+        )
+
+
 def measured(result: LoadResult) -> tuple[Interval, ...]:
     """The intervals of a run, from where measuring began."""
-    return tuple(_from_zero(each) for each in result.intervals if each.start_ns + each.length_ns > 0)
+    return tuple(from_zero(each) for each in result.intervals if each.start_ns + each.length_ns > 0)
 
 
 def even(result: LoadResult) -> tuple[Interval, ...]:
@@ -83,8 +105,8 @@ def even(result: LoadResult) -> tuple[Interval, ...]:
     return intervals
 
 
-def _from_zero(interval: Interval) -> Interval:
-    """Without the part of the warm-up that it lies across, in which nothing was counted."""
+def from_zero(interval: Interval) -> Interval:
+    """An interval without the part of the warm-up that it lies across, in which nothing was counted."""
     if interval.start_ns >= 0:
         return interval
     return replace(interval, start_ns=0, length_ns=interval.length_ns + interval.start_ns)

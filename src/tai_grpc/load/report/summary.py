@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tai_grpc.load.durations import format_duration
-from tai_grpc.load.report.figures import LATE_NS, Figures, Row, late, rate
+from tai_grpc.load.report.figures import HOST_HEADS, LATE_NS, Figures, Row, host_rows, late
 from tai_grpc.load.report.notes import notes
 from tai_grpc.load.report.text import columns, plural, printable, share
-from tai_grpc.load.result import HostResult, LoadResult
+from tai_grpc.load.result import LoadResult, rate
 
 _BAR_WIDTH: Final = 40
-_HOST_PERCENTAGES: Final = (50, 99, 99.9)
 
 
 def to_summary(result: LoadResult) -> str:
@@ -47,7 +46,8 @@ def _lines(result: LoadResult) -> Iterator[str]:
     if plan.schedule is not None:
         yield from ("", "Open loop:", *_open_loop(result))
     if len(result.hosts) > 1:
-        yield from ("", "Hosts:", *columns(_hosts(result.hosts)))
+        rows = ((printable(host), *rest) for host, *rest in host_rows(result.hosts))
+        yield from ("", "Hosts:", *columns((HOST_HEADS, *rows)))
     if found := notes(result):
         yield from ("", *found)
 
@@ -66,21 +66,6 @@ def _open_loop(result: LoadResult) -> Iterator[str]:
         yield (
             f"  Late:\t\t{plural(behind, 'call')} ({share(behind, sent)}) sent over "
             f"{format_duration(LATE_NS)} after being due"
-        )
-
-
-def _hosts(hosts: Iterable[HostResult]) -> Iterator[Sequence[str]]:
-    yield ("host", "count", "failed", "average", *(f"{p:g} %" for p in _HOST_PERCENTAGES), "slowest")
-    for host in hosts:
-        count = host.statuses.total()
-        figures = Figures.of(host.latencies)
-        values = host.latencies.percentiles(_HOST_PERCENTAGES)
-        latencies = (figures.average_ns, *values, figures.slowest_ns)
-        yield (
-            printable(host.host),
-            f"{count}",
-            f"{count - host.statuses['OK']}",
-            *(format_duration(ns) if figures.count else "-" for ns in latencies),
         )
 
 
