@@ -332,6 +332,9 @@ def test_the_command_line_goes_before_the_config_file(protoset: str, tmp_path: P
         ("a.toml", "x = ", "a.toml: Invalid value"),
         ("a.yaml", "x: 1", "a.yaml: expected a file that is named .json or .toml"),
         ("a.json", '{"totall":1}', "a.json: there is no option 'totall'; there are: arrivals, "),
+        ("a.json", '{"config":"b.json"}', "a.json: there is no option 'config'; there are: arrivals, "),
+        ("a.json", '{"metadata":[{"a":"b"}]}', "a.json: metadata: expected a string or a list of strings"),
+        ("a.json", '{"tags":["a"]}', "a.json: tags: expected a string or a number"),
         ("a.json", '{"total":[1]}', "a.json: total: expected a string or a number"),
         ("a.json", '{"insecure":"yes"}', 'a.json: insecure: expected true or false, not "yes"'),
         ("a.json", '{"host":5}', "a.json: host: expected a string or a list of strings"),
@@ -347,7 +350,30 @@ def test_what_a_config_file_cannot_say_is_refused(tmp_path: Path, name: str, tex
 
 
 def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert "cannot read" in refused("--config", str(tmp_path / "gone.json"))
+    path = str(tmp_path / "gone.json")
+    assert (
+        refused("--config", path)
+        == f"Invalid value for config: cannot read {path}: No such file or directory"
+    )
+
+
+def test_what_a_config_file_may_have_is_what_can_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"nope":1}')
+    names = refused("--config", str(path)).partition("there are: ")[2].split(", ")
+    assert {"host", "data", "fail-if", "load-schedule"} <= set(names)
+    assert {"config", *LEFT_OUT} & set(names) == set()
+
+
+def test_a_config_file_repeats_an_option_by_a_list(protoset: str, tmp_path: Path) -> None:
+    path = tmp_path / "load.json"
+    data = [{"display_name": "a"}, {"display_name": "b"}]
+    changed = {"protoset": protoset, "metadata": ["x-a:1", '{"x-b":"2"}'], "data": data}
+    path.write_text(json.dumps({**CONFIG, **changed}))
+    plan = planned("--config", str(path))
+    assert _sent(plan) == [(b"\n\x01a",), (b"\n\x01b",)]
+    assert plan.requests.fixed is not None
+    assert plan.requests.fixed[0].metadata == (("x-a", "1"), ("x-b", "2"))
 
 
 # --- ghz's options ---

@@ -26,7 +26,12 @@ def apply(ctx: click.Context, param: click.Parameter, path: str | None) -> str |
         click.BadParameter: the file cannot be read, or holds what is no option or no value of one.
     """
     if path is not None:
-        options = {name.removeprefix("--"): each for each in ctx.command.params for name in _long_names(each)}
+        options = {
+            name.removeprefix("--"): each
+            for each in ctx.command.params
+            if each is not param and not getattr(each, "hidden", False)
+            for name in _long_names(each)
+        }
         values = ctx.default_map = {}
         for key, value in _read(path).items():
             if key in LEFT_OUT:
@@ -34,7 +39,7 @@ def apply(ctx: click.Context, param: click.Parameter, path: str | None) -> str |
                     raise click.BadParameter(f"{path}: {key} is not supported: {LEFT_OUT[key]}")
             elif key == HOST:
                 values[HOSTS] = _listed(path, key, value)
-            elif key not in options or key == "config":
+            elif key not in options:
                 names = ", ".join(sorted([*options, HOST]))
                 raise click.BadParameter(f"{path}: there is no option {key!r}; there are: {names}")
             else:
@@ -47,7 +52,7 @@ def _long_names(param: click.Parameter) -> Iterable[str]:
 
 
 def _read(path: str) -> Mapping[str, Any]:
-    text = read_file(path)
+    text = read_file(path, "config")
     try:
         match Path(path).suffix.lower():
             case ".json":
@@ -71,7 +76,7 @@ def _value(path: str, key: str, value: Any, param: click.Parameter) -> Any:
         raise click.BadParameter(
             f"{path}: {key}: expected true or false, not {json.dumps(value, default=str)}"
         )
-    if key in _JSON_OPTIONS and isinstance(value, (dict, list)):
+    if key in _JSON_OPTIONS and isinstance(value, (dict, list) if key == "data" else dict):
         value = json.dumps(value, ensure_ascii=False, default=str)
         return [value] if param.multiple else value
     if key == "import-paths":
