@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -10,11 +9,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from tai_grpc.cli import params
-from tai_grpc.load.plan import TlsPlan
+from tai_grpc.load.plan import VISIBLE, TlsPlan
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +68,17 @@ class Security:
         token = self.bearer
         if token.startswith("@"):
             token = params.read_file(token[1:] or "-", "bearer").strip()
-        if not _TOKEN.fullmatch(token):
+        if not VISIBLE.fullmatch(token):
             raise click.BadParameter(
                 "expected a token of printable ASCII without spaces", param_hint="bearer"
             )
         return (f"authorization:Bearer {token}",)
+
+
+def _authority(text: str) -> str | None:
+    if text and not VISIBLE.fullmatch(text):
+        raise click.BadParameter(f"{text!r}: expected printable ASCII without spaces")
+    return text or None
 
 
 def _pem(path: str | None, what: str) -> bytes | None:
@@ -93,7 +96,10 @@ SECURITY: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
         {"is_flag": True, "help": "Use TLS without checking the server's certificate."},
     ),
     (("--insecure",), {"is_flag": True, "help": "Use no TLS: the default here, other than in ghz."}),
-    (("--authority",), {"metavar": "NAME", "help": "The :authority of the calls. Default: the host."}),
+    (
+        ("--authority",),
+        {"type": _authority, "metavar": "NAME", "help": "The :authority of the calls. Default: the host."},
+    ),
     (
         ("--bearer",),
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -19,6 +20,9 @@ MAX_CONNECTIONS: Final = 10_000
 MAX_RATE: Final = 10_000_000.0
 MAX_SEGMENTS: Final = 10_000
 MAX_TIMEOUT: Final = 3600.0
+MAX_THREADS: Final = 256
+VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
+"""Printable ASCII without spaces."""
 
 
 class Arrivals(Enum):
@@ -149,6 +153,8 @@ class LoadPlan:
         for host in self.hosts:
             if not host.startswith("unix:"):
                 check_address("host", host)
+        if self.authority is not None and not VISIBLE.fullmatch(self.authority):
+            raise ConfigError("authority", self.authority, "printable ASCII without spaces")
         check_int("concurrency", self.concurrency, 1, MAX_CONCURRENCY)
         if self.total is None and self.duration is None:
             raise ConfigError("total", None, "a number of calls, or a duration")
@@ -158,13 +164,13 @@ class LoadPlan:
             check_float("duration", self.duration, 0.0, MAX_SECONDS, above=True)
         check_float("warmup", self.warmup, 0.0, MAX_SECONDS)
         check_float("timeout", self.timeout, 0.0, MAX_TIMEOUT, above=True)
+        check_int("threads", self.threads, 1, MAX_THREADS)
         check_int("connections", self.connections, 1, MAX_CONNECTIONS)
         if self.connections > self.concurrency:
             raise ConfigError("connections", self.connections, f"at most concurrency ({self.concurrency})")
         if self.connections < len(self.hosts):
             raise ConfigError("connections", self.connections, f"at least one a host ({len(self.hosts)})")
         check_float("connect-timeout", self.connect_timeout, 0.0, MAX_TIMEOUT, above=True)
-        check_int("threads", self.threads, 1, 256)
         if self.threads > self.connections:
             raise ConfigError("connections", self.connections, f"at least one a thread ({self.threads})")
         check_int("max-recv-message-size", self.max_message_bytes, 1, (1 << 31) - 1)

@@ -14,11 +14,23 @@ from tai_grpc.cli import params
 from tai_grpc.cli.load.config_file import HOSTS
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.rpc_failure import rpc_failure
+from tai_grpc.config import check_int
+from tai_grpc.errors import ConfigError
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.metadata import parse_metadata
 from tai_grpc.load.methods import Method, find_method, method_of
 from tai_grpc.load.payload import parse_string_map
-from tai_grpc.load.plan import MAX_TIMEOUT, Arrivals, AtEnd, LoadPlan, Schedule, Streaming, TlsPlan
+from tai_grpc.load.plan import (
+    MAX_CONCURRENCY,
+    MAX_THREADS,
+    MAX_TIMEOUT,
+    Arrivals,
+    AtEnd,
+    LoadPlan,
+    Schedule,
+    Streaming,
+    TlsPlan,
+)
 from tai_grpc.load.protos import compile_proto, read_protoset
 from tai_grpc.load.requests import Data, make_requests
 from tai_grpc.load.shapes import Change, Need, constant, line, steps
@@ -41,6 +53,7 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
     if options.call is None:
         raise click.UsageError("--call is missing: the method, like --call tai.v1.Governor/HealthCheck")
     given = _Given(ctx)
+    connections = _connections(options, len(hosts))
     total, duration = _amount(given, options)
     warmup = options.warmup or 0.0
     schedule = _schedule(given, options, Need(calls=total, warmup=warmup, duration=duration))
@@ -64,9 +77,7 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         closed=options.closed,
         warmup=warmup,
         timeout=options.timeout or MAX_TIMEOUT,
-        connections=max(len(hosts), engine_threads(options))
-        if options.connections is None
-        else options.connections,
+        connections=connections,
         connect_timeout=options.connect_timeout,
         threads=options.cpus,
         max_message_bytes=options.max_recv_message_size,
@@ -78,11 +89,6 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         name=options.name,
         tags=labels,
     )
-
-
-def engine_threads(options: Options) -> int:
-    """Return how many threads make the load, in all processes."""
-    return options.cpus * max(1, (options.processes or 0) + len(options.via))
 
 
 class _Given:
@@ -132,6 +138,20 @@ def _hosts(ctx: click.Context, options: Options) -> tuple[str, ...]:
     if not hosts:
         raise click.UsageError("a HOST:PORT is missing, like 127.0.0.1:50051")
     return tuple(hosts)
+
+
+def _connections(options: Options, hosts: int) -> int:
+    """Return how many were asked for, or else one a host and one a thread of all processes."""
+    if options.connections is not None:
+        return options.connections
+    # Errors are about what was given, and not about connections.
+    check_int("threads", options.cpus, 1, MAX_THREADS)
+    check_int("concurrency", options.concurrency, 1, MAX_CONCURRENCY)
+    needed = max(hosts, options.cpus * max(1, (options.processes or 0) + len(options.via)))
+    if options.concurrency < needed:
+        accepted = f"at least one a thread and a host ({needed})"
+        raise ConfigError("concurrency", options.concurrency, accepted)
+    return needed
 
 
 def _amount(given: _Given, options: Options) -> tuple[int | None, float | None]:
