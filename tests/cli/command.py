@@ -49,15 +49,15 @@ async def ran(process: asyncio.subprocess.Process, stdin: bytes | None = None) -
 
 @asynccontextmanager
 async def started(
-    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, redirected: str = ""
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start the command with these arguments; end it, if it still runs, with the block.
 
-    `env` comes on top of this process's own environment.
+    `env` comes on top of this process's own environment; a shell does what is `redirected`.
     """
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, *arguments),
+        *(*("sh", "-c", f'exec "$@" {redirected}', "sh"), *COMMAND, *arguments),
         stdin=pipe,
         stdout=pipe,
         stderr=pipe,
@@ -70,6 +70,12 @@ async def started(
         if process.returncode is None:
             process.kill()
             await process.communicate()
+
+
+async def shell(redirected: str, *arguments: str) -> Ran:
+    """Run the command with these arguments to its end, redirected as a shell does it: like ">/dev/full"."""
+    async with started(*arguments, redirected=redirected) as process:
+        return await ran(process)
 
 
 async def tai_grpc(*arguments: str, stdin: bytes | None = None) -> Ran:

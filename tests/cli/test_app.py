@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from cli.command import tai_grpc
+from cli.command import Ran, shell, tai_grpc
 from tai_grpc import __version__
 
 COMMANDS = ("serve", "call", "load", "bench", "demo")
@@ -47,3 +47,25 @@ async def test_an_unknown_option_is_one_line_that_names_the_help() -> None:
     assert ran.code == 2
     assert "--frobnicate" in ran.error
     assert ran.error.endswith("(see: tai-grpc call --help)")
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("load", "--help")])
+async def test_what_a_full_device_does_not_take_is_one_line(arguments: tuple[str, ...]) -> None:
+    ran = await shell(">/dev/full", *arguments)
+    assert (ran.code, ran.error) == (1, "tai-grpc: cannot write to stdout: No space left on device")
+
+
+async def test_a_stdout_that_is_closed_is_none() -> None:
+    assert await shell(">&-", "--version") == Ran(0, "", "")
+
+
+async def test_a_stdin_that_is_closed_is_one_line() -> None:
+    ran = await shell("<&-", "call", "127.0.0.1:1", "tai.v1.Governor/HealthCheck", "-d", "@")
+    assert ran.code == 2
+    assert ran.error.startswith("tai-grpc: Invalid value for data: stdin is closed (see: ")
+
+
+async def test_an_authority_that_cannot_be_sent_is_refused() -> None:
+    ran = await tai_grpc("call", "127.0.0.1:1", "tai.v1.Governor/HealthCheck", "--authority", "a b")
+    assert ran.code == 2
+    assert "'--authority': 'a b': expected printable ASCII without spaces" in ran.error

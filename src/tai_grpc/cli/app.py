@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Final, NoReturn
 
 import click
@@ -17,6 +19,8 @@ from tai_grpc.errors import TaiGrpcError
 COMMANDS: Final = ("serve", "call", "load", "bench", "demo")
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Why a file or a device takes no more of what is written."""
 
 
 class _Commands(click.Group):
@@ -64,13 +68,15 @@ def main() -> NoReturn:
     # grpcio's core writes to stderr too, and what it writes the one line of an error already says. It reads
     # this when grpc is imported, which therefore only the commands do.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    sys.exit(_run())
+    if isinstance(sys.stdout, TextIOWrapper):  # it is None when the shell has closed it
+        # What a stdout that is not UTF-8 cannot show is no reason to show nothing; stderr is so anyway.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(_flushed(_run()))
 
 
 def _run() -> int:
     try:
         code = app.main(prog_name="tai-grpc", standalone_mode=False)
-        sys.stdout.flush()
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "tai-grpc"
         return _fail(f"{error.format_message().rstrip('.')} (see: {where} --help)", error.exit_code)
@@ -81,10 +87,29 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (`| head`): nothing is left to say, not even when Python closes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1  # the reader has gone (`| head`): nothing is left to say
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        return _fail(_unwritten(error), 1)
     return code if isinstance(code, int) else 0
+
+
+def _flushed(code: int) -> int:
+    """Write what stdout still holds, which Python at exit would fail to do in its own words."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if code:  # then the reason is told already
+            return code
+        return 1 if isinstance(error, BrokenPipeError) else _fail(_unwritten(error), 1)
+    return code
+
+
+def _unwritten(error: OSError) -> str:
+    return f"cannot write to stdout: {error.strerror}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -92,6 +92,5 @@ def command(*, rows: tuple[str, ...], quick: bool, form: str, results: str | Non
         arguments.append(f"--format={form}")
     if results is not None:
         arguments.append(f"--results={results}")
-    sys.stdout.flush()
     os.chdir(checkout)  # where Python finds `bench`
     os.execv(sys.executable, (sys.executable, "-m", "bench", *arguments))  # noqa: S606  # no shell is meant

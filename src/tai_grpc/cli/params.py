@@ -88,6 +88,8 @@ def read_file(name: str, what: str = "data") -> str:
 def read_bytes(name: str, what: str = "data") -> bytes:
     """Return what a file of at most `MAX_DATA_BYTES` holds; "-" is stdin."""
     if name == "-":
+        if sys.stdin is None:  # the shell has closed it
+            raise click.BadParameter("stdin is closed", param_hint=what)
         return _bounded(sys.stdin.buffer.read(MAX_DATA_BYTES + 1), "stdin", what)
     try:
         with Path(name).open("rb") as file:
