@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tai_grpc.errors import ConfigError, TaiGrpcError
-from tai_grpc.load.errors import RequestError, UnreachableError
+from tai_grpc.load.errors import EngineProcessError, RequestError, UnreachableError
 
 
 class Failure(click.ClickException):
@@ -15,5 +15,5 @@ class Failure(click.ClickException):
 
 
 def exit_code_of(error: TaiGrpcError) -> int:
-    """2 when what was asked for is wrong, 1 when it could not be done."""
-    return 2 if isinstance(error, (ConfigError, RequestError, UnreachableError)) else 1
+    """2 when what was asked for is wrong or cannot begin, 1 when it could not be done."""
+    return 2 if isinstance(error, (ConfigError, RequestError, UnreachableError, EngineProcessError)) else 1

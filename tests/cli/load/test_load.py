@@ -8,6 +8,7 @@ import os
 import pty
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from aio.certificates import Certificates
-from cli.command import COMMAND, Ran, ran, started, tai_grpc
+from cli.command import COMMAND, Ran, ran, shell, started, tai_grpc
 from cli.load.plans import write_protoset
 from load.echo import POOL, SERVICE, Echo, echo_server
 from tai_grpc import aio
@@ -206,6 +207,37 @@ async def test_a_report_that_could_not_be_written_is_said_before_the_load(echo: 
     assert echo.calls.total() == 0
 
 
+async def test_a_report_that_a_full_device_does_not_take_is_one_line_after_the_load(echo: Echo) -> None:
+    result = await _load(echo, "Unary", "-n", "3", "-o", "/dev/full")
+    assert (result.code, result.out) == (1, "")
+    assert result.error == "tai-grpc: cannot write the report to /dev/full: No space left on device"
+    result = await shell(">/dev/full", "load", echo.address, "--call", "echo.v1.Echo/Unary", "-n", "3")
+    assert result.code == 1
+    assert result.error == "tai-grpc: cannot write the report to stdout: No space left on device"
+    result = await shell(">&-", "load", echo.address, "--call", "echo.v1.Echo/Unary", "-n", "3")
+    assert (result.code, result.error) == (1, "tai-grpc: cannot write the report to stdout: it is closed")
+    assert echo.calls["Unary"] == 9
+
+
+async def test_a_run_that_does_not_begin_leaves_no_file(tmp_path: Path) -> None:
+    target, before = tmp_path / "report", tmp_path / "before"
+    before.write_text("before")
+    for path in (target, before):
+        result = await tai_grpc("load", "127.0.0.1:1", "--call", "no", "-o", str(path))
+        assert result.code == 2
+    assert not target.exists()
+    assert before.read_text() == "before"
+
+
+async def test_a_report_on_a_stdout_of_ascii_is_still_a_report(echo: Echo) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    call = ("load", echo.address, "--call", "echo.v1.Echo/Unary", "-n", "3")
+    async with started(*call, env=ascii_only) as process:
+        result = await ran(process)
+    assert (result.code, result.err) == (0, "")
+    assert "|\\u220e" in result.out
+
+
 @pytest.mark.parametrize("form", ["csv", "html", "prometheus", "hlog"])
 async def test_there_are_many_forms_of_the_report(echo: Echo, form: str) -> None:
     result = await _load(echo, "Unary", "-n", "3", "-O", form)
@@ -224,20 +256,46 @@ async def test_ctrl_c_ends_the_run_with_the_report_so_far(echo: Echo) -> None:
     assert (result.json["endReason"], result.json["count"], result.json["abandoned"]) == ("cancel", 0, 3)
 
 
-async def test_a_second_ctrl_c_ends_the_program(tmp_path: Path) -> None:
-    """The first one waits for what goes on: here, for a host that takes connections and says nothing."""
+async def test_ctrl_c_ends_the_program_while_it_connects(tmp_path: Path) -> None:
+    """Here, to a host that takes connections and says nothing."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        async with started("load", address, *declared, "--connect-timeout", "80s") as process:
+        async with started("load", address, *declared, "--connect-timeout", "20s") as process:
             connected, _ = await loop.sock_accept(silent)
+            process.send_signal(signal.SIGINT)
+            assert await ran(process) == Ran(-signal.SIGINT, "", "")
             connected.close()
-            while process.returncode is None:
-                process.send_signal(signal.SIGINT)
-                await asyncio.sleep(0.05)
-            assert (await ran(process)).code == -signal.SIGINT
+
+
+DEAF = """
+import sys
+from tai_grpc.load.frames import read_frame, write_frame
+told, said = sys.stdin.buffer, sys.stdout.buffer
+version, plan = read_frame(told), read_frame(told)
+write_frame(said, "ready")
+for _ in range(2):
+    print(read_frame(told), file=sys.stderr, flush=True)
+told.read()
+"""
+"""An engine process that hears that it is to stop, and does not until its coordinator has gone."""
+
+
+async def test_a_second_ctrl_c_ends_the_program(tmp_path: Path) -> None:
+    """The first one waits for the report: here, for that of an engine process that does not stop."""
+    deaf = tmp_path / "deaf.py"
+    deaf.write_text(DEAF)
+    declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
+    async with started("load", "127.0.0.1:1", *declared, "--via", f"{sys.executable} {deaf}") as process:
+        assert process.stderr is not None
+        assert await process.stderr.readline() == b"go\n"
+        process.send_signal(signal.SIGINT)
+        assert await process.stderr.readline() == b"stop\n"
+        assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        assert (await ran(process)).code == -signal.SIGINT
 
 
 async def test_the_run_is_seen_on_a_terminal(echo: Echo) -> None:
@@ -346,6 +404,13 @@ async def test_reflection_may_have_metadata_of_its_own(echo: Echo) -> None:
         ("Nope", (), "echo.v1.Echo has no method 'Nope'; it has: Unary"),
         ("Unary", ("--skipFirst", "5"), "--skipFirst is not supported: give --warmup"),
         ("Unary", ("--cacert", "/dev/null"), "cacert="),
+        ("Unary", ("-d", '{"big":' + "1" * 5000 + "}"), "the data is not JSON that can be sent: "),
+        ("Unary", ("--processes", "100000"), "processes=100000: expected an int from 1 to 256"),
+        (
+            "Unary",
+            ("--via", "/nowhere/ssh box"),
+            "cannot start /nowhere/ssh box tai-grpc load engine: No such",
+        ),
     ],
 )
 async def test_what_cannot_be_run_is_one_line_and_exit_2(

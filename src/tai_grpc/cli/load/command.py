@@ -16,8 +16,8 @@ SUBCOMMANDS: Final = ("compare", "engine")
 
 EXIT_CODES: Final = (
     ("0", "the load was made, and it held"),
-    ("1", "a call failed, or a --fail-if condition holds"),
-    ("2", "the command line or the data is wrong, the method is unknown, a host cannot be reached"),
+    ("1", "a call failed, a --fail-if condition holds, or the report cannot be written"),
+    ("2", "the command line or the data is wrong, the method is unknown, a host or process is not reached"),
     ("130", "ended by Ctrl-C, with the report so far"),
 )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -22,17 +22,15 @@ from tai_grpc.load.errors import RequestError
 from tai_grpc.load.live import LiveView
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.report import FORMATS
-from tai_grpc.load.result import EndReason, Interval, LoadResult
+from tai_grpc.load.result import EndReason, LoadResult
 from tai_grpc.load.thresholds import Threshold, breaches, parse_threshold
-
-Watch = Callable[[Interval], None]
 
 
 def run(ctx: click.Context, options: Options) -> None:
     """Make the load, write the report, and judge it.
 
     Raises:
-        Failure: a call failed, or a --fail-if condition holds.
+        Failure: a call failed, a --fail-if condition holds, or the report cannot be written.
     """
     if find_spec("tai_grpc._ext.load.engine") is None:
         raise Failure(
@@ -41,9 +39,9 @@ def run(ctx: click.Context, options: Options) -> None:
         )
     thresholds = [parse_threshold(each) for each in options.fail_if]
     _check_output(options.output)
+    started_by = _started_by(options)
     plan = make_plan(ctx, options)
-    with _stopped_by_ctrl_c() as stop, LiveView(plan) as view:
-        result = _made(plan, options, view.show, stop)
+    result = _made(plan, started_by)
     _write(options.output, FORMATS[options.form](result))
     if result.failure:
         raise RequestError(result.failure)
@@ -52,15 +50,30 @@ def run(ctx: click.Context, options: Options) -> None:
     _judge(result, thresholds)
 
 
-def _made(plan: LoadPlan, options: Options, watch: Watch, stop: threading.Event) -> LoadResult:
-    """Make the load here, or in the processes that were asked for."""
-    from tai_grpc.load.coordinator import commands, coordinate  # noqa: PLC0415 - not every build has them
-    from tai_grpc.load.run import run_plan  # noqa: PLC0415
+def _started_by(options: Options) -> list[list[str]] | None:
+    """Return what starts each process that makes the load; None: this one makes it."""
+    from tai_grpc.load.coordinator import commands  # noqa: PLC0415 - not every build has it
 
     if options.processes is None and not options.via:
-        return run_plan(plan, watch=watch, stop=stop)
-    started_by = commands(options.processes or 0, options.via)
-    return coordinate(plan, started_by, watch=watch, stop=stop)
+        return None
+    return commands(options.processes or 0, options.via)
+
+
+def _made(plan: LoadPlan, started_by: list[list[str]] | None) -> LoadResult:
+    """Make the load. Until all is connected Ctrl-C ends the process, and from then on the run."""
+    from tai_grpc.load.coordinator import coordinate  # noqa: PLC0415 - not every build has them
+    from tai_grpc.load.run import run_plan  # noqa: PLC0415
+
+    stop, view = threading.Event(), LiveView(plan)
+    with ExitStack() as stack:
+
+        def connected() -> None:
+            stack.enter_context(_stopped_by_ctrl_c(stop))
+            stack.enter_context(view)
+
+        if started_by is None:
+            return run_plan(plan, watch=view.show, stop=stop, connected=connected)
+        return coordinate(plan, started_by, watch=view.show, stop=stop, connected=connected)
 
 
 def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
@@ -76,12 +89,11 @@ def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
 
 
 @contextmanager
-def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C sets; the second one ends the process.
+def _stopped_by_ctrl_c(stop: threading.Event) -> Iterator[None]:
+    """Let the first Ctrl-C set `stop` and the second one end the process.
 
     A SIGINT that is ignored stays so.
     """
-    stop = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
@@ -92,11 +104,11 @@ def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
 
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:
-        yield stop
+        yield
         return
     signal.signal(signal.SIGINT, interrupt)
     try:
-        yield stop
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -104,16 +116,29 @@ def _stopped_by_ctrl_c() -> Iterator[threading.Event]:
 def _check_output(name: str) -> None:
     """See that the report can be written, before the load is made for it."""
     if name != "-":
+        path = Path(name)
         try:
-            with Path(name).open("a"):
-                pass
+            try:
+                path.open("x").close()
+            except FileExistsError:
+                path.open("a").close()
+            else:
+                path.unlink()  # nothing may come of the run
         except OSError as error:
             raise click.BadParameter(f"cannot write {name}: {error.strerror}", param_hint="output") from None
 
 
 def _write(name: str, report: str) -> None:
-    if name == "-":
-        sys.stdout.write(report)
-        sys.stdout.flush()
-    else:
-        Path(name).write_text(report, encoding="utf-8")
+    to = "stdout" if name == "-" else name
+    try:
+        if name != "-":
+            Path(name).write_text(report, encoding="utf-8")
+        elif sys.stdout is None:
+            raise Failure("cannot write the report to stdout: it is closed")
+        else:
+            sys.stdout.write(report)
+            sys.stdout.flush()
+    except BrokenPipeError:  # its reader has gone: see tai_grpc.cli.app
+        raise
+    except OSError as error:
+        raise Failure(f"cannot write the report to {to}: {error.strerror}") from None
