@@ -13,13 +13,14 @@ from typing import Any, Final, Self, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 
 from tai_grpc.config import GrpcServerConfig
 from tai_grpc.errors import ConfigError
 from tai_grpc.resilience import Arena
 from tai_grpc.server.counts import ServerCounts, ServerStats, Slot
 from tai_grpc.server.layers import LayerInterceptor, layered, server_layers
+from tai_grpc.server.reflection import add_reflection
 from tai_grpc.services.control_plane import ControlPlane
 from tai_grpc.stores.base import Store
 from tai_grpc.stores.memory import MemoryStore
@@ -209,8 +210,8 @@ class _Running:
         planned = () if self._plane is None else self._plane.servicers
         for servicer in (*planned, *self._servicers, self._health):
             _adder(servicer)(servicer, _Registrar(self._server, names))
-        self.service_names = (*names, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(self.service_names, self._server)
+        self.service_names = (*names, REFLECTION)
+        add_reflection(self.service_names, self._server)
         self.address = self._listen()
         await self._server.start()
         if self._plane is not None:
