@@ -154,7 +154,8 @@ async def test_a_killed_worker_is_replaced_and_no_retried_call_fails(transport: 
                 await channel.close()
                 channel = connect(server.address)  # noqa: PLW2901 - until it is one of the victim's
             held = await begin_waiting(channel, 60)
-            answered: list[set[int]] = [set() for _ in range(8)]
+            # So many that the kernel, which draws a worker for each connection, leaves no worker out.
+            answered: list[set[int]] = [set() for _ in range(24)]
             begun = asyncio.Barrier(len(answered) + 1)
             stop = asyncio.Event()
 
@@ -181,7 +182,7 @@ async def test_a_killed_worker_is_replaced_and_no_retried_call_fails(transport: 
             assert held_by == victim
             assert await held.code() is grpc.StatusCode.UNAVAILABLE
             counted, _ = await settled(channel)
-        assert 1 <= counted[2] <= 9, "what the victim had in flight"
+        assert 1 <= counted[2] <= len(answered) + 1, "what the victim had in flight"
         assert set().union(*answered) >= {victim, other}
         server.process.terminate()
         errors = await server.ended()
