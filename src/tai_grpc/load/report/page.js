@@ -64,6 +64,17 @@
     html("p", "empty", card.querySelector(".plot"), text);
   };
 
+  // Draw now, and again whenever there is another width for it.
+  const drawn = (plot, draw) => {
+    draw();
+    let drawnAt = plot.clientWidth;
+    new ResizeObserver(() => {
+      if (plot.clientWidth === drawnAt) return;
+      drawnAt = plot.clientWidth;
+      draw();
+    }).observe(plot);
+  };
+
   // A chart of lines over one axis. `chart`: x, the series with y (null: none), the ticks and names of both axes.
   const lines = (id, chart) => {
     const card = document.getElementById(id);
@@ -163,13 +174,7 @@
       else plot.prepend(drawing);
       picture = drawing;
     };
-    draw();
-    let drawnAt = plot.clientWidth;
-    new ResizeObserver(() => {
-      if (plot.clientWidth === drawnAt) return;
-      drawnAt = plot.clientWidth;
-      draw();
-    }).observe(plot);
+    drawn(plot, draw);
   };
 
   // Bars from left to right, one a row, with what they say at both ends.
@@ -201,13 +206,7 @@
       else plot.append(drawing);
       picture = drawing;
     };
-    draw();
-    let drawnAt = plot.clientWidth;
-    new ResizeObserver(() => {
-      if (plot.clientWidth === drawnAt) return;
-      drawnAt = plot.clientWidth;
-      draw();
-    }).observe(plot);
+    drawn(plot, draw);
   };
 
   const middle = data.start.map((start, i) => start + data.length[i] / 2);
