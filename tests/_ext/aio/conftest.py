@@ -1,10 +1,5 @@
 import asyncio
-import shlex
-import subprocess
-import sys
-import sysconfig
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +7,8 @@ import pytest
 import uvloop
 from hypothesis import settings
 
-import tai_grpc
 from _ext.aio.kinds import OURS, THEIRS, Kind, Reports, Run
+from _ext.compiling import compile_and_load
 
 # How long an example takes is no property of the code.
 settings.register_profile("no deadline", deadline=None)
@@ -49,18 +44,4 @@ def reports(runner: asyncio.Runner) -> Reports:
 @pytest.fixture(scope="session")
 def derived(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """derived.pyx, compiled as code outside of the package would be."""
-    folder = tmp_path_factory.mktemp("derived")
-    source, generated = Path(__file__).with_name("derived.pyx"), folder / "derived.c"
-    module = folder / f"derived{sysconfig.get_config_var('EXT_SUFFIX')}"
-    interfaces = Path(tai_grpc.__file__).parents[1]
-    cython = [sys.executable, "-m", "cython", f"-I{interfaces}", "-o", str(generated), str(source)]
-    subprocess.run(cython, check=True)
-    compiler = [*shlex.split(sysconfig.get_config_var("CC")), "-O1", "-shared", "-fPIC"]
-    include = sysconfig.get_path("include")
-    subprocess.run([*compiler, f"-I{include}", str(generated), "-o", str(module)], check=True)
-    spec = spec_from_file_location("derived", module)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return compile_and_load(Path(__file__).with_name("derived.pyx"), tmp_path_factory.mktemp("derived"))

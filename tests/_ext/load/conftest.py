@@ -1,18 +1,13 @@
 import asyncio
 import importlib
-import shlex
-import subprocess
-import sys
-import sysconfig
 from collections.abc import AsyncIterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-import tai_grpc
+from _ext.compiling import compile_and_load
 from _ext.load.rig import Rig
 from aio.certificates import Certificates
 
@@ -46,18 +41,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="session")
 def streams_left(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """streams_left.pyx, compiled: what it does nobody needs but a test."""
-    folder = tmp_path_factory.mktemp("streams_left")
-    source, generated = Path(__file__).with_name("streams_left.pyx"), folder / "streams_left.c"
-    module = folder / f"streams_left{sysconfig.get_config_var('EXT_SUFFIX')}"
-    interfaces = Path(tai_grpc.__file__).parents[1]
-    cython = [sys.executable, "-m", "cython", f"-I{interfaces}", "-o", str(generated), str(source)]
-    subprocess.run(cython, check=True)
-    compiler = [*shlex.split(sysconfig.get_config_var("CC")), "-O1", "-shared", "-fPIC"]
-    include = sysconfig.get_path("include")
-    subprocess.run([*compiler, f"-I{include}", str(generated), "-o", str(module)], check=True)
-    spec = spec_from_file_location("streams_left", module)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return compile_and_load(
+        Path(__file__).with_name("streams_left.pyx"), tmp_path_factory.mktemp("streams_left")
+    )

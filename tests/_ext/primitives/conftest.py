@@ -1,10 +1,5 @@
-import shlex
-import subprocess
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from threading import Barrier
 from typing import Any, TypeVar
@@ -12,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 
-import tai_grpc
+from _ext.compiling import compile_and_load
 from tai_grpc._ext.primitives.clock import FrozenClock
 
 # How long an example takes is no property of the code.
@@ -61,21 +56,7 @@ def hammer() -> Iterator[Callable[[Callable[[], T]], list[T]]]:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """Compile a .pyx of this folder as code outside of the package would be; return the module."""
 
-    def compile_and_load(name: str) -> Any:
-        folder = tmp_path_factory.mktemp(name)
-        source, generated = Path(__file__).with_name(f"{name}.pyx"), folder / f"{name}.c"
-        module = folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
-        interfaces = Path(tai_grpc.__file__).parents[1]
-        cython = [sys.executable, "-m", "cython", f"-I{interfaces}", "-o", str(generated), str(source)]
-        subprocess.run(cython, check=True)
-        compiler = [*shlex.split(sysconfig.get_config_var("CC")), "-O1", "-shared", "-fPIC"]
-        include = sysconfig.get_path("include")
-        subprocess.run([*compiler, f"-I{include}", str(generated), "-o", str(module)], check=True)
-        spec = spec_from_file_location(name, module)
-        assert spec is not None
-        assert spec.loader is not None
-        loaded = module_from_spec(spec)
-        spec.loader.exec_module(loaded)
-        return loaded
+    def load(name: str) -> Any:
+        return compile_and_load(Path(__file__).with_name(f"{name}.pyx"), tmp_path_factory.mktemp(name))
 
-    return compile_and_load
+    return load
