@@ -41,11 +41,16 @@ async def failure(call: Any) -> grpc.StatusCode:
 
 @CLIENTS
 async def test_goaway(client: Any) -> None:
-    """The second call is made on a new connection, and its caller notices nothing."""
+    """The second call is made on a new connection, and its caller notices nothing.
+
+    As in the official case, a call begins only when the client has taken notice of the last one's GOAWAY:
+    grpc.aio fails a call that crosses it, if its request is beyond the 256 KiB that grpc keeps for a retry.
+    """
     server = Scripted(scripted.goaway)
     async with calling(client, server) as call:
         for _ in range(3):
             assert await call(b"x" * 271_828) == ANSWER
+            await server.connections[-1].closed.wait()
         assert [each.calls for each in server.connections] == [[1], [1], [1]]
 
 
