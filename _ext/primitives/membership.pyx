@@ -10,7 +10,7 @@ from math import gcd
 
 cimport cython
 
-from tai_grpc._ext.primitives.atomics cimport add_seq, cas_seq, load, load_seq, store
+from tai_grpc._ext.primitives.atomics cimport add_seq, cas_seq, load, load_seq, raise_to, store
 from tai_grpc._ext.primitives.endpoint cimport (
     DRAINING, GROUP_BITS, LEAST_LOADED, MAX_CHUNKS, PLACE_BITS, RESERVED,
     Chunk, chunk_begin, chunk_size, endpoint_at, in_flight, places,
@@ -72,6 +72,7 @@ cdef class Ground:
                 endpoint = endpoint_at(self.state, place)
                 status = 0
                 if in_flight(endpoint) == 0 and cas_seq(&endpoint.status, &status, RESERVED):
+                    raise_to(&self.state.untouched, place + 1)
                     return place
             store(&self.next_place, count)
             self.grow()

@@ -59,8 +59,9 @@ cdef inline int64_t _best_of_group(BalancerState *balancer, int64_t begin) noexc
     cdef char *endpoint = <char *>endpoint_at(balancer, begin)
     cdef Player best, challenger
     cdef int64_t winner = -1
+    cdef int64_t size = min(load_seq(&balancer.untouched) - begin, <int64_t>1 << GROUP_BITS)
     cdef int64_t i
-    for i in range(1 << GROUP_BITS):
+    for i in range(size):
         if takes_part(<EndpointState *>endpoint, passed_over):
             _look(<EndpointState *>endpoint, &challenger)
             if winner < 0 or not _beats(&best, &challenger):

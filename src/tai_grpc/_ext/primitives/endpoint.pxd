@@ -132,6 +132,8 @@ cdef struct BalancerState:
     # Endpoints that are neither drained nor removed.
     int64_t active
     int64_t chunks
+    # Places from there on have never been given to an endpoint.
+    int64_t untouched
     # Goes up with each new table.
     int64_t version
 
