@@ -24,7 +24,7 @@ from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.endpoint cimport (
     DRAINING, EJECTED, FULL, HELD, LEAST_LOADED, NEVER, PARKED, PEAK_EWMA, RAMPING, RANDOM, ROUND_ROBIN,
     SHARED, USED,
-    breaker_of, count, endpoint_at, in_flight, places, random_number, scaled, takes_part,
+    breaker_of, count, drawn, endpoint_at, in_flight, places, random_number, scaled, takes_part,
 )
 from tai_grpc._ext.primitives.outlier cimport judge_panic, sweep
 from tai_grpc._ext.primitives.slow_start cimport ramp_step
@@ -35,7 +35,14 @@ cdef extern from *:
     /* So that each lane has code of its own, in which the lane is no question. */
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
+    /* Without a branch, which could only be guessed: who is the better of two drawn at random is a coin flip. */
+    #define tai_exchange_if(one, other, swap) do { \
+        uintptr_t difference = ((uintptr_t)*(one) ^ (uintptr_t)*(other)) & -(uintptr_t)(swap); \
+        *(one) = (void *)((uintptr_t)*(one) ^ difference); \
+        *(other) = (void *)((uintptr_t)*(other) ^ difference); \
+    } while (0)
     """
+    void exchange "tai_exchange_if" (EndpointState **one, EndpointState **other, bint swap) noexcept nogil
 
 cdef enum:
     DRAWS = 16
@@ -189,9 +196,12 @@ cdef inline bint _random(
 
 
 cdef inline int64_t _candidate(
-    BalancerState *balancer, TableState *table, int64_t other, int lane
+    BalancerState *balancer, TableState *table, int64_t other, uint64_t *number, int lane
 ) noexcept nogil:
-    """The position of one that may be picked, not `other` (-1: nobody), drawn by weight; -1: none found."""
+    """The position of one that may be picked, not `other` (-1: nobody), drawn by weight; -1: none found.
+
+    The first draw is made of the random `number`, which may be used for one more.
+    """
     cdef int64_t begin = table.total
     cdef int64_t size = 0
     cdef int64_t ticket, position
@@ -205,13 +215,14 @@ cdef inline int64_t _candidate(
         if size == table.total:
             return -1
     for _ in range(DRAWS):
-        ticket = <int64_t>scaled(random_number(balancer, lane), <uint64_t>(table.total - size))
+        ticket = <int64_t>drawn(number, <uint64_t>(table.total - size))
         position = _position(table, ticket + size if ticket >= begin else ticket)
         endpoint = table.endpoints[position]
         if _has_its_turn(balancer, endpoint) and (
             not balancer.breakers or would_admit(breaker_of(endpoint))
         ):
             return position
+        number[0] = random_number(balancer, lane)
     return -1
 
 
@@ -255,19 +266,21 @@ cdef inline bint _cheaper(EndpointState *one, EndpointState *other) noexcept nog
 cdef inline bint _two_choices(
     BalancerState *balancer, TableState *table, Pick *pick, int lane
 ) noexcept nogil:
-    cdef int64_t first = _candidate(balancer, table, -1, lane)
+    cdef uint64_t number = random_number(balancer, lane)
+    cdef int64_t first = _candidate(balancer, table, -1, &number, lane)
     cdef int64_t second
     cdef EndpointState *one
     cdef EndpointState *other
+    cdef bint swap
     if first < 0:
         return False
     one = table.endpoints[first]
-    second = _candidate(balancer, table, first, lane)
+    second = _candidate(balancer, table, first, &number, lane)
     if second < 0:
         return _take(balancer, one, pick, lane)
     other = table.endpoints[second]
-    if _cheaper(other, one) if balancer.strategy == PEAK_EWMA else _less_loaded(other, one):
-        one, other = other, one
+    swap = _cheaper(other, one) if balancer.strategy == PEAK_EWMA else _less_loaded(other, one)
+    exchange(&one, &other, swap)
     return _take(balancer, one, pick, lane) or _take(balancer, other, pick, lane)
 
 

@@ -26,10 +26,17 @@ cdef extern from *:
     static inline uint64_t tai_scaled(uint64_t number, uint64_t n) {
         return (uint64_t)(((unsigned __int128)number * n) >> 64);
     }
+    /* The same, with what is left of the number's randomness in its stead, for a second draw. */
+    static inline uint64_t tai_drawn(uint64_t *number, uint64_t n) {
+        unsigned __int128 product = (unsigned __int128)*number * n;
+        *number = (uint64_t)product;
+        return (uint64_t)(product >> 64);
+    }
     #endif
     """
     int bits_of "tai_bits" (uint64_t number) noexcept nogil
     uint64_t scaled "tai_scaled" (uint64_t number, uint64_t n) noexcept nogil
+    uint64_t drawn "tai_drawn" (uint64_t *number, uint64_t n) noexcept nogil
 
 cdef enum Strategy:
     ROUND_ROBIN
