@@ -89,12 +89,15 @@ class Model:
     def drawn(self) -> list[Modelled]:
         return [endpoint for endpoint in self.endpoints if not endpoint.draining]
 
-    def random(self, n: int) -> int:
+    def random_number(self) -> int:
         self.random_state = (self.random_state + 0x9E3779B97F4A7C15) & WORD
         z = self.random_state
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & WORD
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & WORD
-        return ((z ^ (z >> 31)) * n) >> 64
+        return z ^ (z >> 31)
+
+    def random(self, n: int) -> int:
+        return (self.random_number() * n) >> 64
 
     @staticmethod
     def holder(endpoints: list[tuple[Modelled, int]], ticket: int) -> Modelled:
@@ -150,11 +153,22 @@ class Model:
                 return picked
         return None
 
+    def candidate(self, shares: list[tuple[Modelled, int]], number: int) -> tuple[Modelled | None, int]:
+        """Who is drawn, and what the draw leaves of the random number."""
+        total = sum(share for _, share in shares)
+        for _ in range(DRAWS if total else 0):
+            ticket, number = divmod(number * total, WORD + 1)
+            picked = self.holder(shares, ticket)
+            if not picked.refuses:
+                return picked, number
+            number = self.random_number()
+        return None, number
+
     def two_choices(self, shares: list[tuple[Modelled, int]]) -> Modelled | None:
-        first = self.draw(shares)
+        first, number = self.candidate(shares, self.random_number())
         if first is None:
             return None
-        second = self.draw([share for share in shares if share[0] is not first])
+        second, _ = self.candidate([share for share in shares if share[0] is not first], number)
         if second is None:
             return first
         if self.strategy is LoadBalancingStrategy.PEAK_EWMA:
