@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from bench.harness.processes import CLIENTS, SERVERS, Process, python
+from bench.harness.processes import CLIENTS, END_SECONDS, SERVERS, Process, python
 from bench.peers.rpc.certificates import issue
 from bench.peers.rpc.echo import BUILD, generate
 from bench.peers.rpc.protocol import NotBuiltError, Tls
@@ -159,11 +160,12 @@ class Peers:
         return process
 
     def end(self) -> None:
-        """End all of them, clients first, in the time that the slowest takes."""
+        """End all of them, clients first, in the time that one may take."""
         for process in reversed(self._all):
             process.ask_no_more()
+        end = time.monotonic() + END_SECONDS
         for process in reversed(self._all):
-            process.end()
+            process.end(max(0.0, end - time.monotonic()))
 
 
 def _program(peer: str) -> str:

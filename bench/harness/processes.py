@@ -26,6 +26,7 @@ CLIENTS: Final = _ALLOWED[-1]
 
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 120.0
+END_SECONDS: Final = 5.0
 LOGS: Final = BUILD / "logs"
 LINE_BYTES: Final = 1 << 20
 """More than this without an end of line is no answer."""
@@ -177,12 +178,12 @@ class Process:
         with suppress(BrokenPipeError):  # it may have ended before it has read all
             self._process.stdin.close()
 
-    def end(self) -> None:
-        """End it by the end of its input, or else by a signal."""
+    def end(self, seconds: float = END_SECONDS) -> None:
+        """End it by the end of its input, or else, after so long, by a signal."""
         assert self._process.stdout is not None
         self.ask_no_more()
         try:
-            self._process.wait(5)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
