@@ -82,15 +82,17 @@ async def test_a_row_that_is_interrupted_has_the_rounds_that_were_whole() -> Non
     assert report["whole"] is False
 
 
-async def test_nothing_interrupts_its_end_or_leaves_processes_behind() -> None:
-    """The first signal ends the run; those that follow, of one who waits, do not end it in another way."""
-    async with started("bench", "--quick", "--rows=resilience", "--rows=load-generators") as process:
+@pytest.mark.parametrize("rows", [("breaker",), ("resilience", "load-generators")], ids=["row", "peers"])
+async def test_nothing_interrupts_its_end_or_leaves_processes_behind(rows: tuple[str, ...]) -> None:
+    """Signals that follow the first change nothing: not in a row with processes of its own either."""
+    async with started("bench", "--quick", *(f"--rows={row}" for row in rows)) as process:
         assert process.stdout is not None
         await process.stdout.readline()
-        children = children_of(process.pid)
+        children = await asyncio.to_thread(wait_for_children, process.pid, 2)
         os.kill(children[0], signal.SIGSTOP)  # which is waited for until it is killed
         process.send_signal(signal.SIGINT)
         await asyncio.to_thread(wait_until_ignored, process.pid, signal.SIGINT)
+        assert children[0] in children_of(process.pid)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         found = await ran(process)
@@ -99,6 +101,15 @@ async def test_nothing_interrupts_its_end_or_leaves_processes_behind() -> None:
     for child in children:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
+
+
+def wait_for_children(pid: int, count: int) -> list[int]:
+    """Return those of a process in the order in which they began, when there are so many."""
+    end = time.monotonic() + HANGS
+    while len(children := children_of(pid)) < count:
+        assert time.monotonic() < end, children
+        time.sleep(0.01)
+    return children
 
 
 def children_of(pid: int) -> list[int]:
