@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import signal
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tai_grpc as package
-from cli.command import COMMAND, HANGS, ran, shell, started, tai_grpc
+from cli.command import HANGS, on_a_terminal, ran, shell, started, tai_grpc
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -60,20 +59,12 @@ async def test_a_signal_ends_it_with_what_was_found_so_far(number: signal.Signal
 
 
 async def test_a_row_that_is_interrupted_has_the_rounds_that_were_whole() -> None:
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "bench", "--rows=resilience", "--format=json"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=theirs,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    os.close(theirs)
-    shown = b""
-    while b"round 3 of 5" not in shown:
-        shown += await asyncio.to_thread(os.read, ours, 4096)
-    process.send_signal(signal.SIGINT)
-    out, _ = await process.communicate()
-    os.close(ours)
+    async with on_a_terminal("bench", "--rows=resilience", "--format=json") as (process, terminal):
+        shown = b""
+        while b"round 3 of 5" not in shown:
+            shown += await asyncio.to_thread(os.read, terminal, 4096)
+        process.send_signal(signal.SIGINT)
+        out, _ = await process.communicate()
     assert process.returncode == 130
     report = json.loads(out)
     (row,) = report["rows"]
