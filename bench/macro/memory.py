@@ -30,7 +30,7 @@ def idle(run: Run) -> Iterator[Row]:
     count = run.plan.idle_connections
     what = f"{count:,} idle connections"
     counts = {who: min(count, FEWER.get(who, count)) for who in SERVERS}
-    measured = _all(run, what, {who: partial(_idle, run, who, counts[who]) for who in SERVERS})
+    measured = measure_all(run, what, {who: partial(_idle, run, who, counts[who]) for who in SERVERS})
     beside = {"p50 us of a call alone": "alone", "p50 us of a call beside them": "beside"}
     held = [_figure(found, who, "connections", "held", beside) for who, found in measured.items()]
     what = f"{count:,} idle connections beside one that works: how many were neither refused nor lost"
@@ -78,7 +78,7 @@ def in_flight(run: Run) -> Iterator[Row]:
     """Calls whose handlers wait."""
     count = run.plan.held_calls
     what = f"memory of the server for one of {count:,} calls in flight"
-    measured = _all(run, what, {who: partial(_held, count) for who in SERVERS if who != THREADED})
+    measured = measure_all(run, what, {who: partial(_held, count) for who in SERVERS if who != THREADED})
     figures = [_figure(found, who, "B", "bytes", {}) for who, found in measured.items()]
     figures.append(Figure(THREADED, "B", absent="not measured: its handlers would need a thread each"))
     row = Row("in-flight", what, promises.MEMORY, figures)
@@ -104,7 +104,7 @@ def _held(count: int, server: Server) -> Figures:
     return {"bytes": took / count}
 
 
-def _all(
+def measure_all(
     run: Run, what: str, measures: Mapping[str, Callable[[Server], Figures]]
 ) -> dict[str, list[Figures] | Figure]:
     """Measure all in turn; interrupted, return those that there are.
