@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -15,7 +15,7 @@ from bench.harness import promises
 from bench.harness.peers import OURS, RESILIENT
 from bench.harness.processes import CLIENTS, PeerFailedError, Process, python
 from bench.harness.results import Figure, Promise, Row
-from bench.harness.run import Measure, Run
+from bench.harness.run import Measure, Run, absent
 from bench.macro.calls import measure as of_calls
 from bench.micro.memory import BREAKER_OBJECT, BREAKER_STATE, HISTOGRAM, MEASURES, METRICS
 from bench.micro.statements import (
@@ -59,7 +59,8 @@ def breaker(run: Run) -> Iterator[Row]:
         if subject == "call":
             theirs = row.figure("pybreaker")
             better = None if theirs is None else theirs.better
-            row.judge("pybreaker >= 10 x tai-grpc", 10, better, "x", at_most=False, not_built=theirs is None)
+            not_built = row.not_built("pybreaker")
+            row.judge("pybreaker >= 10 x tai-grpc", 10, better, "x", at_most=False, not_built=not_built)
         yield row
 
 
@@ -169,7 +170,7 @@ class _Package:
 def _beside_packages(run: Run, subjects: Iterable[str], promise: Promise) -> Iterator[tuple[str, Row]]:
     """Yield a row a subject. Each package is in a process of its own, which measures ours too."""
     with ExitStack() as stack:
-        packages, absent = _packages(run, stack)
+        packages, not_running = _packages(run, stack)
         for subject in subjects:
             measures = {
                 each.name: _of_subject(each.process, subject) for each in packages if subject in each.subjects
@@ -178,26 +179,24 @@ def _beside_packages(run: Run, subjects: Iterable[str], promise: Promise) -> Ite
             figures = run.rounds(what, measures, "ns", "ns", {NO_OPS: "noops"}, better="better")
             if subject == "call":
                 _add_inside(figures, packages)
-            row = Row(f"packages-{subject}", what, promise, figures, ours=OUR_PACKAGE)
-            row.note = "; ".join(absent)
-            yield subject, row
+            yield subject, Row(f"packages-{subject}", what, promise, figures + not_running, ours=OUR_PACKAGE)
 
 
-def _packages(run: Run, stack: ExitStack) -> tuple[list[_Package], list[str]]:
-    """Start the processes; return those that run, and why others do not."""
-    packages, absent = [], []
+def _packages(run: Run, stack: ExitStack) -> tuple[list[_Package], list[Figure]]:
+    """Start the processes; return those that run, and what stands in every row for the others."""
+    packages, not_running = [], []
     for module in ("ours", *MODULES):
         process = python(f"package {module}", "bench.peers.process", module, cpu=CLIENTS)
         stack.callback(process.end)
         try:
             process.until_ready()
         except (NotBuiltError, PeerFailedError) as error:
-            absent.append(f"{module}: {error}")
+            not_running.append(absent(module, "ns", error))
         else:
             name = next(iter(process.versions))
             run.peers.versions |= process.versions
             packages.append(_Package(process, name, process.ask('{"subjects": true}')["subjects"]))
-    return packages, absent
+    return packages, not_running
 
 
 def _of_subject(process: Process, subject: str) -> Measure:
@@ -208,7 +207,9 @@ def _add_inside(figures: Iterable[Figure], packages: Iterable[_Package]) -> None
     """How many threads a breaker admits is no matter of rounds."""
     processes = {each.name: each.process for each in packages}
     for figure in figures:
-        if figure.values:
+        if not figure.values:
+            continue
+        with suppress(PeerFailedError):  # which is no reason to lose its figure
             inside = processes[figure.who].ask('{"inside": true}')
             figure.also |= {
                 f"of {THREADS} threads let in at once, {state.replace('_', '-')}": n

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.harness.results import MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target
+from bench.harness.results import FAILED, MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target
 from bench.harness.run import Plan
 
 BUSY: Final = 0.1
@@ -27,6 +27,8 @@ class Report:
     command: str
     whole: bool
     """Whether every row was measured, at full length and to the end."""
+    interrupted: str | None = None
+    """In what part of the table the run was ended by a signal."""
 
     @property
     def targets(self) -> list[Target]:
@@ -34,11 +36,23 @@ class Report:
 
     @property
     def missed(self) -> bool:
-        return any(target.verdict == MISS for target in self.targets)
+        """Whether a target is not reached, or not known to be because something failed."""
+        return any(target.verdict in (MISS, FAILED) for target in self.targets)
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Who has no figure in any row, and the first reason for it."""
+        figures = [figure for row in self.rows for figure in row.figures]
+        present = {figure.who for figure in figures if figure.values}
+        reasons: dict[str, str] = {}
+        for figure in figures:
+            if figure.who not in present:
+                reasons.setdefault(figure.who, figure.absent or "")
+        return reasons
 
     def summary(self) -> str:
         verdicts = [target.verdict for target in self.targets]
-        counted = ", ".join(f"{verdicts.count(each)} {each}" for each in (PASS, MISS, NOT_BUILT))
+        counted = ", ".join(f"{verdicts.count(each)} {each}" for each in (PASS, MISS, FAILED, NOT_BUILT))
         return f"{len(verdicts)} targets: {counted}"
 
     def by_promise(self) -> Iterator[tuple[Promise | None, Row, Target]]:
@@ -62,6 +76,10 @@ class Report:
             "each, in which all take turns; a figure is the median of its rounds, +- how far one was off it "
             "at most"
         )
+        if self.absent:
+            yield "without a figure: " + "; ".join(f"{who} ({why})" for who, why in self.absent.items())
+        if self.interrupted is not None:
+            yield f"interrupted in {self.interrupted}, which has what was measured by then"
         if not self.whole:
             yield "a part of the table, or a short look at it: not to be quoted"
         if self.taken_by_others > BUSY:
