@@ -1,23 +1,14 @@
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from typing_extensions import disjoint_base
 
-from tai_grpc._ext.aio.callstream import CallStream, Read, Requests, Write
-from tai_grpc._ext.aio.task import CallTask
-
-METHOD_NOT_FOUND: Final[str]
-LIMIT_EXCEEDED: Final[str]
+from tai_grpc._ext.aio.callstream import Read, Requests, Write
+from tai_grpc._ext.aio.served import ServedCall
 
 @disjoint_base
-class Peer: ...
-
-@disjoint_base
-class HandlerTask(CallTask[Any]): ...
-
-@disjoint_base
-class ServicerContext(CallStream):
+class ServicerContext(ServedCall):
     def read(self) -> Read: ...
     def write(self, message: Any) -> Write: ...
     def requests(self) -> Requests: ...
