@@ -252,7 +252,7 @@ async def test_a_server_with_tls_is_called_with_a_certificate_and_a_token(
             ran = await tai_grpc(*call, *options)
             assert ran.code == 2
             whose = {
-                "native": "hostname mismatch, certificate is not valid for 'a.example'",
+                "native": "Hostname mismatch, certificate is not valid for 'a.example'",
                 "grpcio": "it is for another name",
             }
             assert ran.error == f"tai-grpc: cannot reach {address}: {why.format(whose[transport])}"
