@@ -55,14 +55,6 @@ cdef class ServicerContext(ServedCall):
         write.message = message
         return write
 
-    def requests(self):
-        """Return an asynchronous iterator of the requests that were not read yet."""
-        return self.remaining()
-
-    def is_active(self):
-        """Whether an answer would still be of use."""
-        return not self.finished and not self.closed
-
     async def send_initial_metadata(self, initial_metadata):
         """Send the initial metadata, before the first message.
 

@@ -124,7 +124,7 @@ async def _intercepted(ServedCall call):
     call.deserialize = method.deserialize
     call.serialize = method.serialize
     if method.request_streams:
-        request = call.remaining()
+        request = call.all_requests()
     else:
         request = await call.reading()
         if request is EOF or await call.reading() is not EOF:
@@ -225,7 +225,7 @@ cdef class ServedCall(CallStream):
             if method is None:
                 coroutine = _intercepted(self)
             else:
-                request = self.remaining() if method.request_streams else self.next_message()
+                request = self.all_requests() if method.request_streams else self.next_message()
                 if method.generates:
                     coroutine = _generated(self, request)
                 else:
@@ -378,7 +378,7 @@ cdef class ServedCall(CallStream):
         read.call = self
         return read
 
-    cdef Requests remaining(self):
+    cdef Requests all_requests(self):
         cdef Requests requests = Requests.__new__(Requests)
         requests.call = self
         return requests

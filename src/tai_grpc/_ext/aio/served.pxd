@@ -71,6 +71,6 @@ cdef class ServedCall(CallStream):
     cdef int report(self, str message, object error) except -1
     cdef int settle(self, int code, str details, tuple trailing) except -1
     cdef int finish(self, int code, str details, tuple trailing) except -1
-    # What the handler reads: the next request, or an iterator of all that are left.
+    # What the handler reads: an awaitable of the next request, and an iterator of all.
     cdef Read reading(self)
-    cdef Requests remaining(self)
+    cdef Requests all_requests(self)
