@@ -194,15 +194,24 @@ async def test_a_response_that_cannot_be_sent_is_a_failure_that_is_counted_and_l
     assert "NoneType" in str(record.exc_info)
 
 
-async def test_with_a_code_of_its_own_a_handler_needs_no_response(serve: Serve) -> None:
-    async def find(request: bytes, context: Any) -> None:
-        context.set_code(StatusCode.NOT_FOUND)
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [(StatusCode.NOT_FOUND, "NOT_FOUND"), (5, "NOT_FOUND"), (99, "UNKNOWN"), ("NOT_FOUND", "UNKNOWN")],
+)
+@pytest.mark.parametrize("response", [None, Receipt()])
+async def test_with_a_code_of_its_own_a_handler_needs_no_response_and_has_failed(
+    serve: Serve, given: Any, sent: str, response: Receipt | None
+) -> None:
+    async def find(request: bytes, context: Any) -> Receipt | None:
+        context.set_code(given)
+        return response
 
     handler: Any = grpc.unary_unary_rpc_method_handler(find, response_serializer=Receipt.SerializeToString)
-    _, channel = await serve({"Find": handler})
+    server, channel = await serve({"Find": handler})
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await channel.unary_unary("/test.Generic/Find")(b"")
-    assert caught.value.code() is StatusCode.NOT_FOUND
+    assert caught.value.code() is StatusCode[sent]
+    assert (server.stats().failed, server.stats().latency.count) == (1, 0)
 
 
 async def test_abort_and_set_code_reach_the_caller_as_they_are(serve: Serve) -> None:

@@ -83,6 +83,8 @@ def observed(counts: ServerCounts) -> Layer:
     )
 
     def layer(method: Method, proceed: Behaviour) -> Behaviour:
+        streams, answer = method.streams, method.answer
+
         async def serve(request: Any, context: Context) -> Any:
             begun_ns = monotonic_ns()
             # Each call has a context of its own, which ends with it: nothing is to be put back.
@@ -92,9 +94,9 @@ def observed(counts: ServerCounts) -> Layer:
                 response = await proceed(request, context)
                 given = context.code()
                 code = _code(given) if given else StatusCode.OK
-                if not method.streams:
+                if not streams:
                     # Here, so that what cannot be serialized counts as the failure that its caller sees.
-                    response = method.answer(response) if code is StatusCode.OK else b""
+                    response = answer(response) if code is StatusCode.OK else b""
             except BaseException as error:
                 ended()
                 failed()
@@ -103,7 +105,7 @@ def observed(counts: ServerCounts) -> Layer:
             ended()
             if code is not StatusCode.OK:
                 failed()
-            elif not method.streams:
+            elif not streams:
                 record((monotonic_ns() - begun_ns) // 1000)
             if _log.isEnabledFor(logging.DEBUG):
                 _note(method, context, begun_ns, logging.DEBUG, code)
@@ -165,11 +167,13 @@ def _trace_id() -> str:
 
 
 def _code(given: object) -> StatusCode:
-    """What a handler has set, which may be a member, its number or nothing."""
+    """What a handler has set: a member, its number, or nothing; all else is sent as UNKNOWN."""
+    if given is None:
+        return StatusCode.OK
     for member in StatusCode:
         if given in (member, member.value[0]):
             return member
-    return StatusCode.OK
+    return StatusCode.UNKNOWN
 
 
 def inherited(method: Method, proceed: Behaviour) -> Behaviour:
