@@ -160,7 +160,7 @@ async def test_why_it_cannot_listen_is_the_systems_own_word(listen: str, why: st
 
 
 async def test_a_name_that_is_not_known_is_no_address_to_listen_on() -> None:
-    with pytest.raises(OSError, match=r"^cannot listen on nowhere\.invalid:50051: .*not known$"):
+    with pytest.raises(OSError, match=r"^cannot listen on nowhere\.invalid:50051: .*\bname\b"):
         await GrpcServer(GrpcServerConfig(listen="nowhere.invalid:50051")).start()
 
 
