@@ -250,7 +250,7 @@ class _Running:
         try:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
-            raise cannot_listen(listen, error) from error.__cause__
+            raise cannot_listen(listen, error) from error
         return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
 
 

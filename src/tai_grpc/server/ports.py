@@ -20,7 +20,7 @@ def check_free(listen: str) -> None:
     _close(sockets)
     # Of an address that this host does not have, whoever listens will say so.
     if failure is not None and failure.errno == errno.EADDRINUSE:
-        raise _refused(listen, failure)
+        raise _refused(listen, failure) from failure
 
 
 def hold(address: str) -> list[socket.socket]:
@@ -32,7 +32,7 @@ def hold(address: str) -> list[socket.socket]:
     sockets, failure = _bound(address, reuse_port=True)
     if failure is not None and failure.errno == errno.EADDRINUSE:
         _close(sockets)
-        raise _refused(address, failure)
+        raise _refused(address, failure) from failure
     return sockets
 
 
@@ -49,7 +49,6 @@ def _refused(listen: str, cause: OSError) -> OSError:
     error = OSError(f"cannot listen on {listen}: {str(cause.strerror).lower()}")
     if not isinstance(cause, socket.gaierror):  # whose numbers are others
         error.errno = cause.errno
-    error.__cause__ = cause
     return error
 
 
