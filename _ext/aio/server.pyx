@@ -12,8 +12,9 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX
 
-from tai_grpc._ext.aio.context cimport ServicerContext, described, peer_name
+from tai_grpc._ext.aio.context cimport ServicerContext
 from tai_grpc._ext.aio.messages cimport received
+from tai_grpc._ext.aio.served cimport ServedCall, described, peer_name
 from tai_grpc._ext.http2.metadata cimport metadata_of
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_NO_ERROR
 from tai_grpc._ext.http2.session cimport (
@@ -26,7 +27,7 @@ from tai_grpc._ext.http2.state cimport (
 from tai_grpc._ext.http2.status cimport RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNKNOWN
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
-from tai_grpc._ext.aio.context import LIMIT_EXCEEDED, METHOD_NOT_FOUND
+from tai_grpc._ext.aio.served import LIMIT_EXCEEDED, METHOD_NOT_FOUND
 
 cdef bytes _METHOD_NOT_FOUND = METHOD_NOT_FOUND.encode()
 cdef bytes _LIMIT_EXCEEDED = LIMIT_EXCEEDED.encode()
@@ -99,9 +100,9 @@ cdef class ServerConnection(Connection):
     cdef int dispatch(self, Event *event) except -1:
         cdef StreamState *stream = event.stream
         cdef int kind = event.kind
-        cdef ServicerContext call = None
+        cdef ServedCall call = None
         if stream is not NULL and stream.owner is not NULL:
-            call = <ServicerContext>stream.owner
+            call = <ServedCall>stream.owner
         if kind == MESSAGE:
             if call is not None:
                 call.one_message(received(event.data, event.size, event.flag != 0))
@@ -146,7 +147,7 @@ cdef class ServerConnection(Connection):
     cdef int request(self, StreamState *stream) except -1:
         cdef Service service = self.service
         cdef Method method = None
-        cdef ServicerContext call
+        cdef ServedCall call
         self.idle_since_ns = -1
         if stream.session is NULL:
             return 0  # reset in the same read as it came: no handler is begun for nothing (CVE-2023-44487)
@@ -192,7 +193,7 @@ cdef class ServerConnection(Connection):
                 self._set_timer(self.last_read_ns)
         if stream.owner is NULL:
             return 0
-        cdef ServicerContext call = <ServicerContext>stream.owner
+        cdef ServedCall call = <ServedCall>stream.owner
         stream.owner = NULL
         Py_DECREF(call)  # what `take_on` took
         return call.stream_closed()

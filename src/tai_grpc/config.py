@@ -541,6 +541,10 @@ class GrpcServerConfig:
     where it was built. Without `control_plane` only the servicers that were added are served, with
     grpc.health.v1 and reflection. With `reuse_port` other processes of this user may listen on the same port
     (SO_REUSEPORT), and the system deals out the connections; see `run_workers`, which needs no such setting.
+
+    Handlers that are plain functions run in `handler_threads` threads (1 to 4,096), made as they are needed;
+    one more call waits for its turn. A thread cannot be stopped: the process ends once its plain handlers
+    have returned.
     """
 
     listen: str = "127.0.0.1:50051"
@@ -550,7 +554,8 @@ class GrpcServerConfig:
     max_concurrent_calls: int = 10_000
     max_message_bytes: int = 4 * 1024 * 1024
     max_watch_backlog: int = 1_000
-    limits: StoreLimits = field(default_factory=StoreLimits)
+    handler_threads: int = 32
+    store_limits: StoreLimits = field(default_factory=StoreLimits)
     transport: Transport | None = None
     control_plane: bool = True
     reuse_port: bool = False
@@ -567,4 +572,5 @@ class GrpcServerConfig:
         check_int("max_concurrent_calls", self.max_concurrent_calls, 1, 1_000_000)
         check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
         check_int("max_watch_backlog", self.max_watch_backlog, 1, 1_000_000)
-        check_type("limits", self.limits, StoreLimits)
+        check_int("handler_threads", self.handler_threads, 1, 4096)
+        check_type("store_limits", self.store_limits, StoreLimits)

@@ -12,6 +12,8 @@ from cli.command import Ran, ran, started, tai_grpc
 from load.echo import POOL, SERVICE, Echo, echo_server
 from transports import TRANSPORTS
 
+HINT = "--cacert names who signed it, --cname the name in it"
+
 
 class Call:
     """`tai-grpc call` on one transport."""
@@ -169,14 +171,25 @@ async def test_a_host_without_a_port_is_exit_2(call: Call) -> None:
     assert "expected HOST:PORT" in result.error
 
 
-async def test_a_refused_connection_is_one_line_and_exit_1(call: Call) -> None:
+async def test_a_host_that_is_not_reached_is_one_line_and_exit_2_as_of_load(call: Call) -> None:
     async with echo_server() as server:
         address = server.address
-    result = await call(address, "tai.v1.Governor/HealthCheck")
-    assert result.code == 1
-    assert result.error.startswith(
-        f"tai-grpc: cannot reach {address}: connection refused; is the server running"
-    )
+    running = "is the server running, and is this its address?"
+    for host, why in {
+        address: f"connection refused; {running}",
+        "unix:/nowhere": f"no such file or directory; {running}",
+        "nowhere.invalid:1": "its name is not known; is it spelled so?",
+    }.items():
+        result = await call(host, "tai.v1.Governor/HealthCheck")
+        assert (result.code, result.out) == (2, "")
+        assert result.error == f"tai-grpc: cannot reach {host}: {why}"
+
+
+async def test_tls_where_the_server_has_none_is_told(call: Call, echo: Echo) -> None:
+    result = await call("--tls", echo.address, "echo.v1.Echo/Unary")
+    assert result.code == 2
+    without = "it does not speak TLS; leave the options of TLS out"
+    assert result.error == f"tai-grpc: cannot reach {echo.address}: {without}"
 
 
 async def test_without_reflection_a_built_in_service_is_called_all_the_same(call: Call) -> None:
@@ -230,9 +243,19 @@ async def test_a_server_with_tls_is_called_with_a_certificate_and_a_token(
         ran = await tai_grpc(*call, *trust, *ours, "--bearer", f"@{tmp_path / 'token'}")
         assert (ran.code, ran.json) == (0, {"big": "1"})
         assert echo.metadata["authorization"] == "Bearer secret"
-        ran = await tai_grpc(*call, *trust)
-        assert ran.code == 1
-        assert address in ran.error
+        for options, why in {
+            trust: "it closed the connection at once; does it want TLS, or a certificate?",
+            (): "it closed the connection at once; does it want TLS, or a certificate?",
+            ("--tls",): f"its certificate is refused: unable to get local issuer certificate; {HINT}",
+            (*trust, "--cname", "a.example"): f"its certificate is refused: {{}}; {HINT}",
+        }.items():
+            ran = await tai_grpc(*call, *options)
+            assert ran.code == 2
+            whose = {
+                "native": "Hostname mismatch, certificate is not valid for 'a.example'",
+                "grpcio": "it is for another name",
+            }
+            assert ran.error == f"tai-grpc: cannot reach {address}: {why.format(whose[transport])}"
     finally:
         await server.stop(None)
 

@@ -1,6 +1,7 @@
 """The server's life: listening, refusing, draining."""
 
 import asyncio
+import errno
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from server.conftest import GenericServicer, Serve
 from tai_grpc.config import GrpcServerConfig
@@ -19,7 +21,7 @@ from tai_grpc.resilience import Arena
 from tai_grpc.server import GrpcServer
 from tai_grpc.stores.memory import MemoryStore
 from tai_grpc.tai import HealthCheckRequest, StreamPoliciesRequest
-from tai_grpc.tai.v1.governor_pb2_grpc import GovernorStub
+from tai_grpc.tai.v1.governor_pb2_grpc import GovernorServicer, GovernorStub
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -104,12 +106,7 @@ async def test_a_call_that_outlasts_the_grace_is_cancelled(serve: Serve) -> None
 SERVE = """
 import asyncio, sys
 from tai_grpc.config import GrpcServerConfig
-from tai_grpc.errors import ConfigError
-from tai_grpc.resilience import Arena
 from tai_grpc.server import GrpcServer
-from tai_grpc.stores.memory import MemoryStore
-
-class SlowServicer: pass
 
 async def main():
     server = GrpcServer(GrpcServerConfig(listen="127.0.0.1:0", grace=10.0))
@@ -143,8 +140,28 @@ async def test_a_signal_ends_the_process_with_exit_code_0(number: signal.Signals
 async def test_a_taken_port_is_an_oserror_that_names_it(serve: Serve) -> None:
     server, _ = await serve({})
     second = GrpcServer(GrpcServerConfig(listen=server.address))
-    with pytest.raises(OSError, match=f"cannot listen on {server.address}"):
+    with pytest.raises(OSError, match=f"cannot listen on {server.address}: address already in use") as caught:
         await second.start()
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize(
+    ("listen", "why", "number"),
+    [
+        # An address of documentation's (RFC 5737), which no host has.
+        ("192.0.2.1:50051", "cannot assign requested address", errno.EADDRNOTAVAIL),
+        ("unix:/no/such/folder/socket", "no such file or directory", errno.ENOENT),
+    ],
+)
+async def test_why_it_cannot_listen_is_the_systems_own_word(listen: str, why: str, number: int) -> None:
+    with pytest.raises(OSError, match=f"^cannot listen on {listen}: {why}$") as caught:
+        await GrpcServer(GrpcServerConfig(listen=listen)).start()
+    assert caught.value.errno == number
+
+
+async def test_a_name_that_is_not_known_is_no_address_to_listen_on() -> None:
+    with pytest.raises(OSError, match=r"^cannot listen on nowhere\.invalid:50051: .*\bname\b"):
+        await GrpcServer(GrpcServerConfig(listen="nowhere.invalid:50051")).start()
 
 
 async def test_it_listens_on_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
@@ -191,8 +208,39 @@ async def test_misuse_is_told(serve: Serve) -> None:
     fresh = GrpcServer()
     with pytest.raises(TypeError, match="object has no base that protoc"):
         fresh.add(object())
+    with pytest.raises(TypeError, match="servicer: expected an instance, got the class GenericServicer"):
+        fresh.add(GenericServicer)
     with pytest.raises(RuntimeError, match="not running"):
         fresh.address  # noqa: B018 -- reading it is the point
+
+
+@pytest.mark.parametrize(
+    ("arguments", "accepted"),
+    [
+        ({"config": "localhost:50051"}, "config='localhost:50051': expected an? GrpcServerConfig"),
+        ({"config": 5}, "config=5: expected an? GrpcServerConfig"),
+        ({"store": 5}, "store=5: expected an? Store"),
+        ({"arena": "/tmp/x"}, "arena='/tmp/x': expected an? Arena"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_at_once(arguments: dict[str, Any], accepted: str) -> None:
+    with pytest.raises(ConfigError, match=accepted):
+        GrpcServer(**arguments)
+
+
+def test_a_service_is_added_once() -> None:
+    governor: Any = GovernorServicer
+    server = GrpcServer()
+    server.add(GenericServicer({}))
+    for name, servicer in (
+        ("test.Generic", GenericServicer({})),
+        ("tai.v1.Governor", governor()),
+        ("grpc.health.v1.Health", HealthServicer()),
+    ):
+        expected = f"servicer='{name}': expected a service that the server does not have yet"
+        with pytest.raises(ConfigError, match=expected):
+            server.add(servicer)
+    GrpcServer(GrpcServerConfig(control_plane=False)).add(governor())
 
 
 async def test_what_reached_a_handler_is_counted(serve: Serve) -> None:

@@ -13,6 +13,7 @@ from grpc import StatusCode
 from server.conftest import Serve
 from tai_grpc.observability.tracing import current_trace
 from tai_grpc.resilience.timeout import current_deadline
+from tai_grpc.tai import Receipt
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = (("traceparent", f"00-{TRACE_ID}-00f067aa0ba902b7-01"),)
@@ -133,7 +134,7 @@ async def test_the_servers_maximum_cancels_the_handler_and_says_so(serve: Serve,
         else:
             await channel.unary_unary("/test.Generic/Hang")(b"")
     assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
-    assert caught.value.details() == "the deadline, the server's maximum, passed after 0.100 s"
+    assert caught.value.details() == "the call took longer than the 0.100 s that the server allows"
     await asyncio.wait_for(ended.wait(), 5)
 
 
@@ -163,8 +164,54 @@ async def test_an_exception_is_unknown_logged_once_with_its_trace_and_the_server
     assert TRACE_ID in (caught.value.details() or "")
     assert "secret" not in (caught.value.details() or "")
     (record,) = [record for record in caplog.records if record.exc_info]
-    assert record.getMessage() == "test.Generic/Fail answered UNKNOWN"
+    assert record.getMessage() == f"test.Generic/Fail answered UNKNOWN, trace_id={TRACE_ID}"
+    assert vars(record)["trace_id"] == TRACE_ID, "for logs that print fields, and no message"
     assert await ask(channel, "Unary")
+
+
+async def nothing(request: bytes, context: Any) -> None:
+    pass
+
+
+def plain_nothing(request: bytes, context: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("serializer", [Receipt.SerializeToString, None])
+@pytest.mark.parametrize("function", [nothing, plain_nothing])
+async def test_a_response_that_cannot_be_sent_is_a_failure_that_is_counted_and_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture, function: Any, serializer: Any
+) -> None:
+    handler: Any = grpc.unary_unary_rpc_method_handler(function, response_serializer=serializer)
+    server, channel = await serve({"Nothing": handler})
+    with caplog.at_level(logging.WARNING), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/test.Generic/Nothing")(b"", metadata=TRACEPARENT)
+    told = (caught.value.code(), caught.value.details())
+    assert told == (StatusCode.UNKNOWN, f"the handler failed; the server's log has trace_id={TRACE_ID}")
+    stats = server.stats()
+    assert (stats.started, stats.failed, stats.in_flight, stats.latency.count) == (1, 1, 0, 0)
+    (record,) = caplog.records
+    assert "NoneType" in str(record.exc_info)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [(StatusCode.NOT_FOUND, "NOT_FOUND"), (5, "NOT_FOUND"), (99, "UNKNOWN"), ("NOT_FOUND", "UNKNOWN")],
+)
+@pytest.mark.parametrize("response", [None, Receipt()])
+async def test_with_a_code_of_its_own_a_handler_needs_no_response_and_has_failed(
+    serve: Serve, given: Any, sent: str, response: Receipt | None
+) -> None:
+    async def find(request: bytes, context: Any) -> Receipt | None:
+        context.set_code(given)
+        return response
+
+    handler: Any = grpc.unary_unary_rpc_method_handler(find, response_serializer=Receipt.SerializeToString)
+    server, channel = await serve({"Find": handler})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/test.Generic/Find")(b"")
+    assert caught.value.code() is StatusCode[sent]
+    assert (server.stats().failed, server.stats().latency.count) == (1, 0)
 
 
 async def test_abort_and_set_code_reach_the_caller_as_they_are(serve: Serve) -> None:
@@ -209,48 +256,31 @@ async def test_a_cancelled_stream_closes_its_generator(serve: Serve) -> None:
     await asyncio.wait_for(closed.wait(), 5)
 
 
-def refuse(request: bytes, context: Any) -> bytes:
-    context.abort(StatusCode.PERMISSION_DENIED, "not you")
-    return b"went on"
+async def test_an_upload_that_its_client_breaks_off_is_none_that_ended(serve: Serve) -> None:
+    """Defect of grpc.aio: the handler sees the end of the requests, and takes what came for the whole."""
+    arrived: asyncio.Queue[bytes] = asyncio.Queue()
+    whole: list[str] = []
 
+    async def upload(requests: AsyncIterator[bytes], context: Any) -> bytes:
+        async for request in requests:
+            arrived.put_nowait(request)
+        whole.append(request.decode())
+        return b""
 
-def refuse_stream(request: bytes, context: Any) -> Iterator[bytes]:
-    yield b"1"
-    context.abort(StatusCode.PERMISSION_DENIED, "not you")
-    yield b"went on"
-
-
-def plain_collected(requests: Iterator[bytes], context: Any) -> bytes:
-    return b"".join(requests)
-
-
-def plain_echoed(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-    context.send_initial_metadata((("began", "yes"),))
-    yield from requests
-
-
-async def test_plain_functions_mean_what_they_mean_with_grpcio(serve: Serve) -> None:
-    """They abort, send metadata and read their requests, and nothing of it is forgotten for want of await."""
-    _, channel = await serve(
-        {
-            "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
-            "RefuseStream": grpc.unary_stream_rpc_method_handler(refuse_stream),
-            "Collected": grpc.stream_unary_rpc_method_handler(plain_collected),
-            "Echoed": grpc.stream_stream_rpc_method_handler(plain_echoed),
-        }
-    )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary("/test.Generic/Refuse")(b"")
-    assert (caught.value.code(), caught.value.details()) == (StatusCode.PERMISSION_DENIED, "not you")
-    stream = channel.unary_stream("/test.Generic/RefuseStream")(b"")
-    assert await stream.read() == b"1"
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stream.read()
-    assert caught.value.code() is StatusCode.PERMISSION_DENIED
-    assert await ask(channel, "Collected") == [b"12"]
-    echo = channel.stream_stream("/test.Generic/Echoed")(one_and_two())
-    assert ("began", "yes") in tuple(await echo.initial_metadata())
-    assert [message async for message in echo] == [b"1", b"2"]
+    server, channel = await serve({"Upload": grpc.stream_unary_rpc_method_handler(upload)})
+    method = channel.stream_unary("/test.Generic/Upload")
+    for number in range(30):
+        call = method()
+        await call.write(str(number).encode())
+        await arrived.get()
+        call.cancel()
+    async with asyncio.timeout(20):
+        while server.stats().in_flight:  # noqa: ASYNC110 - the count is all that tells
+            await asyncio.sleep(0.001)
+    stats = server.stats()
+    assert (whole, stats.started, stats.failed) == ([], 30, 30)
+    assert await method(one_and_two()) == b""
+    assert (whole, server.stats().failed) == (["2"], 30)
 
 
 async def test_a_method_that_generated_code_leaves_out_is_unimplemented(serve: Serve) -> None:

@@ -243,7 +243,7 @@ async def test_a_taken_port_is_an_error_that_names_it(transport: str) -> None:
         async with started(transport, 2, server.address, 0) as second:
             _, errors = await second.communicate()
         assert second.returncode == 1
-        assert f"OSError: cannot listen on {server.address}: is the port taken?" in errors.decode()
+        assert f"OSError: cannot listen on {server.address}: address already in use" in errors.decode()
         assert await pids(server.address, 2)
 
 
@@ -281,6 +281,13 @@ async def test_misuse_is_told() -> None:
 
     with pytest.raises(tg.ConfigError, match="workers=257: expected an int from 1 to 256"):
         tg.run_workers(make_server, 257)
+    wrong: Any = 5
+    with pytest.raises(tg.ConfigError, match="make_server=5: expected a function of the arena"):
+        tg.run_workers(wrong, 2)
+    with pytest.raises(tg.ConfigError, match=r"arena=5: expected an? Arena"):
+        tg.run_workers(make_server, 2, arena=wrong)
+    with pytest.raises(tg.ConfigError, match="ready=5: expected a function of the address"):
+        tg.run_workers(make_server, 2, ready=wrong)
     with pytest.raises(RuntimeError, match="not called in an event loop"):
         tg.run_workers(make_server, 2)
     errors: list[Exception] = []

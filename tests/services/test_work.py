@@ -410,7 +410,7 @@ async def test_ten_thousand_tasks_without_room_leave_the_loop_its_turns() -> Non
     assert await store.run(lambda tx: len(tx.groups())) == 1
 
 
-def test_what_is_out_of_time_is_not_handed_out_even_before_the_clockwork_ends_it() -> None:
+def test_what_is_out_of_time_is_not_handed_out_even_before_a_timer_ends_it() -> None:
     world = World()
     world.request("late", "g", ttl_ns=SECOND, priority=1)
     world.request("fine", "g")

@@ -6,7 +6,6 @@ function that it is. Handlers that interceptors return are adapted when they are
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -14,10 +13,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from tai_grpc._ext.aio.service import Method
-from tai_grpc.aio._threads import stream_in_thread, unary_in_thread
-
-Handler = Any
-"""A grpc.RpcMethodHandler. Its stub is generic in two types that nothing here knows."""
+from tai_grpc.handlers import Handler, adapted
 
 Wrap = Callable[[str, Handler], Handler]
 """Of "/pkg.Service/Method" and its handler makes the handler that is to be served."""
@@ -111,25 +107,15 @@ class Registry:
 
     def adapted(self, path: str, handler: Handler) -> Method:
         """Return a handler as a compiled method."""
-        requests, responses = bool(handler.request_streaming), bool(handler.response_streaming)
-        kind = f"{'stream' if requests else 'unary'}_{'stream' if responses else 'unary'}"
-        behaviour = getattr(handler, kind)
-        if not callable(behaviour):
-            raise TypeError(f"{path}: its handler has no {kind} function")
-        generates = _is(inspect.isasyncgenfunction, behaviour)
-        if generates and not responses:
-            behaviour, generates = _misplaced, False
-        elif not generates and not _is(inspect.iscoroutinefunction, behaviour):
-            adapt = stream_in_thread if responses else unary_in_thread
-            behaviour = adapt(behaviour, self._pool, requests)
+        behaviour, generates = adapted(path, handler, self._pool)
         return Method(
             path,
             handler,
             behaviour,
             handler.request_deserializer,
             handler.response_serializer,
-            requests,
-            responses,
+            bool(handler.request_streaming),
+            bool(handler.response_streaming),
             generates,
         )
 
@@ -144,12 +130,3 @@ def _bound(
         return await interceptor.intercept_service(continuation, details)
 
     return intercept
-
-
-async def _misplaced(request: object, context: object) -> None:
-    raise TypeError("an async generator cannot be a handler that returns one response: it takes a coroutine")
-
-
-def _is(kind: Callable[[Any], bool], behaviour: Any) -> bool:
-    """Whether a function is of a kind, or an object that is called like one."""
-    return kind(behaviour) or kind(getattr(behaviour, "__call__", None))  # noqa: B004 - what is called

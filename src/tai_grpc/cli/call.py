@@ -25,6 +25,12 @@ from tai_grpc.load.payload import format_message, parse_messages
 from tai_grpc.status import Metadata
 
 DEFAULT_TIMEOUT: Final = 20.0
+EXIT_CODES: Final = (
+    ("0", "the call ended with OK"),
+    ("1", "the call failed, or what it brought cannot be written"),
+    ("2", "the command line or the data is wrong, the method is unknown, the host cannot be reached"),
+    ("130", "ended by Ctrl-C"),
+)
 
 
 @click.command(
@@ -35,6 +41,7 @@ DEFAULT_TIMEOUT: Final = 20.0
         """  -d '{"id":"security-policy-1","policy_type":"security","rules":{"a":"b"}}'""",
         """tai-grpc call 127.0.0.1:50051 tai.v1.Governor/StreamPolicies -d '{"from_revision":1}'""",
         "tai-grpc call 127.0.0.1:50051 tai.v1.Scheduler/SubmitTask -d @task.json -m x-trace-id:42 -t 2s",
+        codes=EXIT_CODES,
     ),
 )
 @click.argument("host", type=params.address, metavar="HOST:PORT")

@@ -14,6 +14,12 @@ class Failure(click.ClickException):
     exit_code = 1
 
 
+class Unreachable(Failure):
+    """The host does not answer, so that nothing was begun: exit code 2."""
+
+    exit_code = 2
+
+
 def exit_code_of(error: TaiGrpcError) -> int:
     """2 when what was asked for is wrong or cannot begin, 1 when it could not be done."""
     return 2 if isinstance(error, (ConfigError, RequestError, UnreachableError, EngineProcessError)) else 1

@@ -7,8 +7,8 @@ from typing import Final
 
 EXIT_CODES: Final = (
     ("0", "it worked"),
-    ("1", "a call failed, a host cannot be reached, an address cannot be listened on"),
-    ("2", "the command line or its data is wrong"),
+    ("1", "it could not be done: a call failed, an address cannot be listened on, a target is missed"),
+    ("2", "it could not begin: the command line or its data is wrong, a host cannot be reached"),
     ("130", "ended by Ctrl-C (a server that has drained: 0)"),
 )
 

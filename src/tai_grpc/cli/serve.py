@@ -21,12 +21,28 @@ from tai_grpc.transport.loop import run
 
 _DEFAULTS: Final = GrpcServerConfig()
 _LEVELS: Final = ("debug", "info", "warning", "error")
+EXIT_CODES: Final = (
+    ("0", "it was asked to stop, and did within --grace"),
+    ("1", "the address cannot be listened on"),
+    ("2", "the command line is wrong"),
+)
 
 
 def _store(text: str) -> str:
     if text != "memory":
         raise click.BadParameter(f"{text!r} is not in this version, whose only store is memory")
     return text
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise click.BadParameter(f"{text!r}: expected a number of processes from 1 to {MAX_WORKERS}")
+    workers = int(text)
+    if workers > 1 and not MemoryStore.shared:
+        raise click.BadParameter(
+            f"{workers} processes cannot share the store, which is in the memory of one: serve with 1"
+        )
+    return workers
 
 
 @click.command(
@@ -36,6 +52,7 @@ def _store(text: str) -> str:
         "tai-grpc serve --listen 0.0.0.0:50051 --grace 30s --log-format json",
         "tai-grpc serve --listen unix:/run/tai.sock --transport grpcio",
         "tai-grpc serve --listen 127.0.0.1:0        # a free port: the first line of stdout names it",
+        codes=EXIT_CODES,
     ),
 )
 @click.option(
@@ -57,10 +74,12 @@ def _store(text: str) -> str:
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, MAX_WORKERS),
-    default=1,
+    type=_workers,
+    default="1",
     show_default=True,
-    help="Processes that serve on the one port. More than one needs a store that they can share.",
+    metavar="N",
+    help="Processes that serve on the one port. More than 1 would need a store that they can share, which "
+    "this version does not have.",
 )
 @params.transport
 @click.option(
@@ -108,13 +127,8 @@ def command(
 
     One line on stdout says when it is ready, where, and with which services. When asked to stop it turns its
     health to NOT_SERVING, refuses new calls, lets those in flight finish within --grace, and exits with 0; a
-    second signal ends it at once. Of several --workers, one that dies is replaced.
+    second signal ends it at once.
     """
-    if workers > 1 and not MemoryStore.shared:
-        raise click.BadParameter(
-            f"{workers} processes cannot share the store, which is in the memory of one: serve with 1",
-            param_hint="--workers",
-        )
     configure_logging(log_level.upper(), log_format)
     config = GrpcServerConfig(listen=listen, grace=grace, max_timeout=max_timeout, transport=transport)
     if workers == 1:

@@ -34,8 +34,10 @@ def _fields(record: logging.LogRecord, names: Sequence[str]) -> dict[str, object
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record, _TEXT_FIELDS).items())
-        trace = getattr(record, "trace_id", "-")
-        line = f"{self.formatTime(record)} {record.levelname} {record.getMessage()}{fields} trace_id={trace}"
+        message, trace = record.getMessage(), f" trace_id={getattr(record, 'trace_id', '-')}"
+        if trace in message:
+            trace = ""
+        line = f"{self.formatTime(record)} {record.levelname} {message}{fields}{trace}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -7,24 +7,21 @@ and logged; what the handler calls on inherits both its trace and the time it ha
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import aclosing
-from functools import partial
 from time import monotonic, monotonic_ns
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import grpc
 
 from tai_grpc.config import GrpcServerConfig, Transport
+from tai_grpc.handlers import Context, Handler, adapted, kind_of
 from tai_grpc.observability.tracing import CURRENT_TRACE, ServedTrace
 from tai_grpc.resilience.timeout import CURRENT_DEADLINE
 from tai_grpc.server.counts import ServerCounts
-from tai_grpc.server.threads import in_thread, iterate_in_thread
 from tai_grpc.status import StatusCode
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _log = logging.getLogger(__name__)
 _SERVER_FAULTS: Final = frozenset(
@@ -40,10 +37,22 @@ _SERVER_FAULTS: Final = frozenset(
 
 
 class Method(NamedTuple):
-    """What is served. `name` is "pkg.Service/Method"; `streams` when its answer is a stream."""
+    """What is served. `name` is "pkg.Service/Method"; `streams` when its answer is a stream.
+
+    `uploads` when its requests are a stream. `serialize` is for the one answer; None: it is bytes.
+    """
 
     name: str
     streams: bool
+    uploads: bool
+    serialize: Callable[[Any], Any] | None
+
+    def answer(self, response: Any) -> bytes:
+        """Return the one response as it is sent."""
+        data = response if self.serialize is None else self.serialize(response)
+        if not isinstance(data, bytes):
+            raise TypeError(f"the handler returned {type(response).__name__}, which cannot be sent")
+        return data
 
 
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
@@ -57,7 +66,7 @@ def server_layers(config: GrpcServerConfig, transport: Transport, counts: Server
     """Return the layers, the outermost first."""
     if transport == "native":
         return (observed(counts), inherited)  # it ends each call at the server's maximum by itself
-    return (observed(counts), deadline(config.max_timeout, config.max_stream_timeout))
+    return (observed(counts), deadline(config.max_timeout, config.max_stream_timeout), unbroken)
 
 
 def observed(counts: ServerCounts) -> Layer:
@@ -74,6 +83,8 @@ def observed(counts: ServerCounts) -> Layer:
     )
 
     def layer(method: Method, proceed: Behaviour) -> Behaviour:
+        streams, answer = method.streams, method.answer
+
         async def serve(request: Any, context: Context) -> Any:
             begun_ns = monotonic_ns()
             # Each call has a context of its own, which ends with it: nothing is to be put back.
@@ -81,19 +92,23 @@ def observed(counts: ServerCounts) -> Layer:
             started()
             try:
                 response = await proceed(request, context)
+                given = context.code()
+                code = _code(given) if given else StatusCode.OK
+                if not streams:
+                    # Here, so that what cannot be serialized counts as the failure that its caller sees.
+                    response = answer(response) if code is StatusCode.OK else b""
             except BaseException as error:
                 ended()
                 failed()
                 await _failed(method, context, begun_ns, error)
                 raise
-            code = context.code()
             ended()
-            if code and _code(code) is not StatusCode.OK:
+            if code is not StatusCode.OK:
                 failed()
-            elif not method.streams:
+            elif not streams:
                 record((monotonic_ns() - begun_ns) // 1000)
             if _log.isEnabledFor(logging.DEBUG):
-                _note(method, context, begun_ns, logging.DEBUG, _code(code))
+                _note(method, context, begun_ns, logging.DEBUG, code)
             return response
 
         return serve
@@ -118,10 +133,8 @@ async def _failed(method: Method, context: Context, begun_ns: int, error: BaseEx
         await context.abort(code, context.details() or str(error))
     else:
         _note(method, context, begun_ns, logging.ERROR, StatusCode.UNKNOWN, error=error)
-        trace = CURRENT_TRACE.get()
         await context.abort(
-            StatusCode.UNKNOWN,
-            f"the handler failed; the server's log has trace_id={trace.trace_id if trace else ''}",
+            StatusCode.UNKNOWN, f"the handler failed; the server's log has trace_id={_trace_id()}"
         )
 
 
@@ -135,21 +148,32 @@ def _note(
     error: BaseException | None = None,
 ) -> None:
     if _log.isEnabledFor(level):
+        trace_id = _trace_id()
         fields = {
             "method": method.name,
             "code": code.name,
             "duration_ms": round((monotonic_ns() - begun_ns) / 1e6, 3),
             "peer": context.peer(),
+            "trace_id": trace_id,
         }
-        _log.log(level, "%s answered %s", method.name, code.name, extra=fields, exc_info=error)
+        # Its caller was told this id: the message has it, for logs that print no fields.
+        where = f", trace_id={trace_id}" if error else ""
+        _log.log(level, "%s answered %s%s", method.name, code.name, where, extra=fields, exc_info=error)
+
+
+def _trace_id() -> str:
+    trace = CURRENT_TRACE.get()
+    return trace.trace_id if trace else "-"
 
 
 def _code(given: object) -> StatusCode:
-    """What a handler has set, which may be a member, its number or nothing."""
+    """What a handler has set: a member, its number, or nothing; all else is sent as UNKNOWN."""
+    if given is None:
+        return StatusCode.OK
     for member in StatusCode:
         if given in (member, member.value[0]):
             return member
-    return StatusCode.OK
+    return StatusCode.UNKNOWN
 
 
 def inherited(method: Method, proceed: Behaviour) -> Behaviour:
@@ -182,45 +206,51 @@ def deadline(max_timeout: float, max_stream_timeout: float | None) -> Layer:
             except TimeoutError:
                 if not scope.expired():
                     raise
-                whose = "the server's maximum" if timeout == limit else "the caller's"
-                await context.abort(
-                    StatusCode.DEADLINE_EXCEEDED, f"the deadline, {whose}, passed after {timeout:.3f} s"
-                )
+                who = "the server" if timeout == limit else "its caller"
+                why = f"the call took longer than the {timeout:.3f} s that {who} allows"
+                await context.abort(StatusCode.DEADLINE_EXCEEDED, why)
 
         return serve
 
     return layer
 
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+def unbroken(method: Method, proceed: Behaviour) -> Behaviour:
+    """Tell requests that their client broke off from those that have ended, as grpcio does not.
+
+    Its iterator ends either way, and only then comes the news that the call was cancelled.
+    """
+    if not method.uploads:
+        return proceed
+
+    async def serve(requests: Any, context: Context) -> Any:
+        async def checked() -> AsyncGenerator[Any]:
+            async for request in requests:
+                yield request
+            # There is nothing left to read. Asking takes so long as that news needs to cancel this task.
+            await context.read()
+
+        return await proceed(checked(), context)
+
+    return serve
 
 
-def layered(layers: Sequence[Layer], method: str, handler: Handler) -> Handler:
+def layered(layers: Sequence[Layer], method: str, handler: Handler, pool: Executor) -> Handler:
     """Return a handler with the layers around it, whichever of the four kinds it is and however written.
 
-    `method` is "pkg.Service/Method".
+    `method` is "pkg.Service/Method". Plain functions run in `pool`.
     """
-    kind = f"{'stream' if handler.request_streaming else 'unary'}_"
-    kind += "stream" if handler.response_streaming else "unary"
-    behaviour: Callable[..., Any] = getattr(handler, kind)
-    served = _stream(behaviour) if handler.response_streaming else _unary(behaviour)
+    behaviour, generates = adapted(method, handler, pool)
+    served = _written(behaviour) if generates else behaviour
+    streams, serialize = bool(handler.response_streaming), handler.response_serializer
+    described = Method(method, streams, bool(handler.request_streaming), serialize)
     for layer in reversed(layers):
-        served = layer(Method(method, handler.response_streaming), served)
-    make: Callable[..., Handler] = getattr(grpc, f"{kind}_rpc_method_handler")
-    return make(served, handler.request_deserializer, handler.response_serializer)
+        served = layer(described, served)
+    make: Callable[..., Handler] = getattr(grpc, f"{kind_of(handler)}_rpc_method_handler")
+    return make(served, handler.request_deserializer, serialize if streams else None)
 
 
-def _unary(behaviour: Callable[..., Any]) -> Behaviour:
-    if inspect.iscoroutinefunction(behaviour):
-        return behaviour
-    return partial(in_thread, behaviour)
-
-
-def _stream(behaviour: Callable[..., Any]) -> Behaviour:
-    if inspect.iscoroutinefunction(behaviour):
-        return behaviour
-    generate = behaviour if inspect.isasyncgenfunction(behaviour) else partial(iterate_in_thread, behaviour)
-
+def _written(generate: Callable[..., AsyncGenerator[Any]]) -> Behaviour:
     # It writes rather than yields: a generator may be closed from another task, in another context.
     async def write(request: object, context: Context) -> None:
         async with aclosing(generate(request, context)) as responses:
@@ -233,8 +263,9 @@ def _stream(behaviour: Callable[..., Any]) -> Behaviour:
 class LayerInterceptor(grpc.aio.ServerInterceptor):
     """Puts the layers around every handler of a grpc.aio server."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], pool: Executor) -> None:
         self._layers = layers
+        self._pool = pool
 
     async def intercept_service(
         self,
@@ -244,4 +275,4 @@ class LayerInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return layered(self._layers, handler_call_details.method.removeprefix("/"), handler)
+        return layered(self._layers, handler_call_details.method.removeprefix("/"), handler, self._pool)

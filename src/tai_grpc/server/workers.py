@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final
 
-from tai_grpc.config import check_int
-from tai_grpc.errors import TaiGrpcError
+from tai_grpc.config import check_int, check_type
+from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.resilience import Arena
 from tai_grpc.server.counts import Slot
 from tai_grpc.server.ports import hold
@@ -70,19 +70,26 @@ def run_workers(
     the workers are forked.
 
     Raises:
-        ConfigError: `workers` is out of range, or the server has a store or an address that processes cannot
-            share.
+        ConfigError: an argument is of another type or out of range, or the server has a store or an address
+            that processes cannot share.
         OSError: the address cannot be listened on.
         TaiGrpcError: a worker did not start (then none goes on), or did not stop in order.
     """
+    if not callable(make_server):
+        raise ConfigError("make_server", make_server, "a function of the arena that returns a GrpcServer")
     check_int("workers", workers, 1, MAX_WORKERS)
+    if arena is None:
+        arena = Arena(None, ARENA_BYTES)
+    check_type("arena", arena, Arena)
+    if ready is not None and not callable(ready):
+        raise ConfigError("ready", ready, "a function of the address and the services' names, or None")
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("run_workers is called in the main thread, which has the signals")
     if asyncio._get_running_loop() is not None:
         raise RuntimeError("run_workers is not called in an event loop: each worker has its own")
     with ExitStack() as stack:
         signals = stack.enter_context(_signals())
-        supervisor = _Supervisor(make_server, workers, arena or Arena(None, ARENA_BYTES), signals, stack)
+        supervisor = _Supervisor(make_server, workers, arena, signals, stack)
         supervisor.run(ready)
 
 

@@ -12,12 +12,20 @@ from tai_grpc.services.governor.servicer import GovernorServicer
 from tai_grpc.services.scheduler.servicer import SchedulerServicer
 from tai_grpc.services.timers import run_timers
 from tai_grpc.stores.base import Store
+from tai_grpc.tai.v1 import coordinator_pb2, governor_pb2, scheduler_pb2
+
+SERVICE_NAMES: Final = tuple(
+    service.full_name
+    for file in (governor_pb2, coordinator_pb2, scheduler_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+)
+"""Of the three services, in full."""
 
 _log: Final = logging.getLogger(__name__)
 
 
 class ControlPlane:
-    """The three `servicers`, and the clockwork that keeps leases and tasks to their times.
+    """The three `servicers`, and the timers that keep leases and tasks to their times.
 
     It takes over `store` and closes it. A watcher more than `watch_backlog` updates behind is cut off.
     """
@@ -37,15 +45,15 @@ class ControlPlane:
 
     def _timers_ended(self, timers: asyncio.Task[None]) -> None:
         if not timers.cancelled() and (error := timers.exception()) is not None:
-            _log.critical("the clockwork of leases and tasks has stopped", exc_info=error)
-            self._core.report_broken("the clockwork of leases and tasks has stopped")
+            _log.critical("the timers of leases and tasks have stopped", exc_info=error)
+            self._core.report_broken("the timers of leases and tasks have stopped")
 
     def drain(self) -> None:
         """End the streams, so that their clients resume elsewhere; unary calls are still answered."""
         self._core.drain()
 
     async def close(self) -> None:
-        """Stop the clockwork and close the store."""
+        """Stop the timers and close the store."""
         if self._timers is not None:
             self._timers.cancel()
             await asyncio.wait([self._timers])

@@ -1,4 +1,4 @@
-"""The clockwork: tasks that are due, leases that end, times to live that are over."""
+"""Timers: tasks that are due, leases that end, times to live that are over."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def hand_out(
         return None
     for pending in transaction.pending(group, _PASSED_OVER):
         if pending.lapses_ns <= transaction.moment.now_ns:
-            continue  # the clockwork ends it
+            continue  # the timers end it
         action = _action(transaction, pending)
         if action.source is ActionSource.TASK:
             transaction.put(tasks.started(_task(transaction, action), transaction.moment))

@@ -1,27 +1,14 @@
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc
-from typing_extensions import disjoint_base
 
-from tai_grpc._ext.aio.callstream import CallStream, Read, Requests, Write
-from tai_grpc._ext.aio.task import CallTask
+from tai_grpc._ext.aio.callstream import Read, Write
+from tai_grpc._ext.aio.served import ServedCall
 
-METHOD_NOT_FOUND: Final[str]
-LIMIT_EXCEEDED: Final[str]
-
-@disjoint_base
-class Peer: ...
-
-@disjoint_base
-class HandlerTask(CallTask[Any]): ...
-
-@disjoint_base
-class ServicerContext(CallStream):
+class ServicerContext(ServedCall):
     def read(self) -> Read: ...
     def write(self, message: Any) -> Write: ...
-    def requests(self) -> Requests: ...
-    def is_active(self) -> bool: ...
     async def send_initial_metadata(self, initial_metadata: Iterable[tuple[str, str | bytes]]) -> None: ...
     async def abort(
         self,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from tai_grpc._ext.aio.connection cimport Connection
-from tai_grpc._ext.aio.context cimport Peer, ServicerContext
+from tai_grpc._ext.aio.served cimport Peer
 from tai_grpc._ext.aio.service cimport Method, Service
 from tai_grpc._ext.aio.timers cimport TimerEntry
 from tai_grpc._ext.http2.state cimport Event, StreamState
