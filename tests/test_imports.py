@@ -25,7 +25,7 @@ ROOMS = (
     {"stores", "resilience", "transport"},
     {"aio"},
     {"_ext"},
-    {"errors", "status", "config", "tai", "_version"},
+    {"errors", "status", "checks", "config", "tai", "_version"},
 )
 KNOWN = set.union(*ROOMS)
 LEAVES = ROOMS[-1]

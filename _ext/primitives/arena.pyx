@@ -26,7 +26,7 @@ from posix.stdlib cimport posix_memalign
 
 from tai_grpc._ext.primitives.atomics cimport cas_u64, load_u64
 
-from tai_grpc.config import check_type
+from tai_grpc.checks import check_type
 from tai_grpc.errors import ArenaError, ConfigError
 
 cdef extern from *:

@@ -9,7 +9,8 @@ from libc.math cimport pow
 
 from tai_grpc._ext.primitives.arguments cimport natural
 
-from tai_grpc.config import Jitter, RetryConfig, check_float
+from tai_grpc.checks import check_float
+from tai_grpc.config import Jitter, RetryConfig
 from tai_grpc.errors import ConfigError
 
 cdef double LONGEST = 1e9

@@ -31,13 +31,8 @@ from tai_grpc._ext.primitives.tournament cimport replay
 from tai_grpc._ext.primitives.window cimport WindowState
 
 from tai_grpc._ext.primitives.breaker import CircuitState
-from tai_grpc.config import (
-    CircuitBreakerConfig,
-    LoadBalancingStrategy,
-    OutlierConfig,
-    SlowStartConfig,
-    check_int,
-)
+from tai_grpc.checks import check_int
+from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, OutlierConfig, SlowStartConfig
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 MAX_ENDPOINTS = 65_536

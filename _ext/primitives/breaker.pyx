@@ -18,7 +18,8 @@ from tai_grpc._ext.primitives.blocks cimport Block, block_end, block_enter, bloc
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.window cimport WindowCounts, WindowState
 
-from tai_grpc.config import CODE_OUTCOMES, CircuitBreakerConfig, Outcome, check_float, check_int
+from tai_grpc.checks import check_float, check_int
+from tai_grpc.config import CODE_OUTCOMES, CircuitBreakerConfig, CallOutcome
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 cdef extern from "Python.h":
@@ -94,7 +95,7 @@ cdef class CircuitBreaker:
     DEADLINE_EXCEEDED, INTERNAL, UNKNOWN, RESOURCE_EXHAUSTED or DATA_LOSS, says nothing when it is CANCELLED,
     and is a success, an answer of a healthy server, when it is another. Any other Exception is a failure. A
     BaseException that is no Exception (asyncio.CancelledError, KeyboardInterrupt) says nothing of the target.
-    Should `outcome_of` raise, or return no Outcome, `sys.unraisablehook` hears of it and this rule holds.
+    Should `outcome_of` raise, or return no CallOutcome, `sys.unraisablehook` hears of it and this rule holds.
 
     `name` appears in the messages of errors.
     """
@@ -164,9 +165,9 @@ cdef class CircuitBreaker:
         if self.outcome_of is not None:
             try:
                 outcome = self.outcome_of(error)
-                if type(outcome) is Outcome:
+                if type(outcome) is CallOutcome:
                     return outcome
-                raise ConfigError("outcome_of", outcome, "a function that returns an Outcome")
+                raise ConfigError("outcome_of", outcome, "a function that returns a CallOutcome")
             except BaseException as mistake:
                 _tell(mistake, self.outcome_of)
         return _default_outcome(error)
@@ -191,20 +192,20 @@ cdef class CircuitBreaker:
         return permit
 
     def settle(self, permit, outcome, duration=None):
-        """Report, once, the `Outcome` of the call that `permit` admitted, and the seconds that it took.
+        """Report, once, the `CallOutcome` of the call that `permit` admitted, and the seconds that it took.
 
         It is dropped when the breaker has changed its state since. A permit that is never settled is given
         back `open_timeout` after the newest one. Without a `duration` the call is not slow.
 
         Raises:
-            ConfigError: `permit` is none that `acquire` gave, `outcome` no Outcome, or `duration` no number
-                from 0 to 1e9.
+            ConfigError: `permit` is none that `acquire` gave, `outcome` no CallOutcome, or `duration` no
+                number from 0 to 1e9.
         """
         cdef int64_t era = natural(permit)
         if not 0 <= era <= <int64_t>ERA_MASK:
             era = check_int("permit", permit, 0, ERA_MASK)
-        if type(outcome) is not Outcome:
-            raise ConfigError("outcome", outcome, "an Outcome")
+        if type(outcome) is not CallOutcome:
+            raise ConfigError("outcome", outcome, "a CallOutcome")
         self.announce(settle_timed(self.state_, era, outcome, _nanoseconds(duration)))
 
     def is_call_allowed(self):

@@ -7,7 +7,8 @@ from tai_grpc._ext.primitives.atomics cimport cas, load, store
 from tai_grpc._ext.primitives.blocks cimport Block, block_end, block_enter, block_leave
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
-from tai_grpc.config import MAX_CONCURRENT, AdaptiveLimiterConfig, check_int
+from tai_grpc.checks import MAX_CONCURRENT, check_int
+from tai_grpc.config import AdaptiveLimiterConfig
 from tai_grpc.errors import ConcurrencyLimitedError, ConfigError
 
 cdef enum:

@@ -8,7 +8,7 @@ from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport add, load
 
-from tai_grpc.config import check_int
+from tai_grpc.checks import check_int
 
 cdef extern from *:
     """

@@ -11,7 +11,7 @@ from tai_grpc._ext.primitives.hdr cimport MAX_VALUE
 from tai_grpc._ext.primitives.hdr_blob cimport read_counts, read_header, write_blob
 
 from tai_grpc._ext.primitives.hdr_blob import BLOB_ERRORS as _BLOB_ERRORS
-from tai_grpc.config import check_float, check_int
+from tai_grpc.checks import check_float, check_int
 from tai_grpc.errors import ConfigError
 
 cdef int64_t MAX_LOWEST = <int64_t>1 << 40

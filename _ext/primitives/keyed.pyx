@@ -45,7 +45,7 @@ from tai_grpc._ext.primitives.limiter cimport (
 )
 
 from tai_grpc._ext.primitives.limiter import refusal
-from tai_grpc.config import check_int
+from tai_grpc.checks import check_int
 from tai_grpc.errors import ConfigError
 
 MAX_KEYS = 100_000_000

@@ -10,7 +10,7 @@ from tai_grpc._ext.primitives.clock import FrozenClock
 from tai_grpc.config import CircuitBreakerConfig, Window
 from tai_grpc.errors import ArenaError, ConfigError
 from tai_grpc.resilience.arena import Arena
-from tai_grpc.resilience.circuit_breaker import CircuitState, Outcome
+from tai_grpc.resilience.circuit_breaker import CallOutcome, CircuitState
 from tai_grpc.resilience.limits import TokenBucket
 
 SIZE = 1 << 18
@@ -35,7 +35,7 @@ def test_a_breaker_is_one_for_all(path: Path) -> None:
         permits = [first.acquire(), second.acquire(), first.acquire(), second.acquire()]
         assert permits[3] == -1
         for permit in permits[:3]:
-            second.settle(permit, Outcome.SUCCESS)
+            second.settle(permit, CallOutcome.SUCCESS)
         assert (first.state, first.name) == (CircuitState.CLOSED, "db")
 
 

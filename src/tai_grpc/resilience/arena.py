@@ -19,7 +19,8 @@ from tai_grpc._ext.primitives.counter import Counter
 from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc._ext.primitives.retry import RetryBudget
 from tai_grpc._ext.primitives.shared import share
-from tai_grpc.config import CircuitBreakerConfig, check_int
+from tai_grpc.checks import check_int
+from tai_grpc.config import CircuitBreakerConfig
 from tai_grpc.errors import ArenaError, ConfigError
 from tai_grpc.resilience.limits import TokenBucket
 

@@ -8,7 +8,8 @@ from typing import Self
 
 from tai_grpc._ext.primitives.concurrency import AdaptiveLimiter
 from tai_grpc._ext.primitives.concurrency import Bulkhead as _Bulkhead
-from tai_grpc.config import MAX_SECONDS, MAX_WAITERS, AdaptiveLimiterConfig, check_float, check_int
+from tai_grpc.checks import MAX_SECONDS, MAX_WAITERS, check_float, check_int
+from tai_grpc.config import AdaptiveLimiterConfig
 from tai_grpc.errors import ConcurrencyLimitedError
 from tai_grpc.resilience.waiting import Line, TaskPlace, ThreadPlace
 
