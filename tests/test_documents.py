@@ -33,6 +33,7 @@ EXPECTED = {
     "docs/native.md": (
         ["NOT_FOUND there is no such policy"],
         ["options['grpc.xds_enabled']=1: expected one of grpc.absolute_max_metadata_size, "],
+        ["healthy OK"],
     ),
     "docs/primitives.md": (
         [
