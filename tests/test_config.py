@@ -250,7 +250,7 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "max_concurrent_calls": whole(10_000, 1, 1_000_000),
         "max_message_bytes": whole(4 * 1024 * 1024, 1, 2**31 - 1),
         "max_watch_backlog": whole(1_000, 1, 1_000_000),
-        "limits": nested(StoreLimits()),
+        "store_limits": nested(StoreLimits()),
         "transport": TRANSPORT,
         "control_plane": flag(default=True),
         "reuse_port": flag(default=False),

@@ -58,14 +58,15 @@ def check_member(name: str, value: object, members: type[Enum]) -> None:
         raise ConfigError(name, value, f"one of {', '.join(map(str, members))}")
 
 
-def check_type(name: str, value: object, kind: type) -> None:
-    """Let `value` pass when it is a `kind`.
+def check_type(name: str, value: object, kind: type, *, optional: bool = False) -> None:
+    """Let `value` pass when it is a `kind` (`optional`: or None).
 
     Raises:
         ConfigError: naming the field and the type.
     """
-    if not isinstance(value, kind):
-        raise ConfigError(name, value, f"a {kind.__name__}")
+    if not isinstance(value, kind) and not (optional and value is None):
+        article = "an" if kind.__name__[0] in "AEIOUaeiou" else "a"
+        raise ConfigError(name, value, f"{article} {kind.__name__}{' or None' if optional else ''}")
 
 
 def check_address(name: str, value: object) -> str:

@@ -121,10 +121,8 @@ class OutlierConfig:
             accepted = f"at least base_ejection_time ({self.base_ejection_time:g})"
             raise ConfigError("max_ejection_time", self.max_ejection_time, accepted)
         check_int("max_ejection_percent", self.max_ejection_percent, 1, 100)
-        if self.success_rate is not None:
-            check_type("success_rate", self.success_rate, SuccessRateEjection)
-        if self.failure_percentage is not None:
-            check_type("failure_percentage", self.failure_percentage, FailurePercentageEjection)
+        check_type("success_rate", self.success_rate, SuccessRateEjection, optional=True)
+        check_type("failure_percentage", self.failure_percentage, FailurePercentageEjection, optional=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +163,8 @@ class CallOutcome(IntEnum):
     SUCCESS = 0
     FAILURE = 1
     IGNORED = 2
+
+    __str__ = Enum.__str__
 
 
 CODE_OUTCOMES: Final[Mapping[str, CallOutcome]] = MappingProxyType(
@@ -473,7 +473,8 @@ class GrpcServerConfig:
     Every call ends within `max_timeout` seconds (streams of a watch excepted: see `max_stream_timeout`).
     Calls in flight when the server is asked to stop have `grace` seconds to finish. At most
     `max_concurrent_calls` run at once; one more is refused with RESOURCE_EXHAUSTED. A watcher with more than
-    `max_watch_backlog` updates unread is cut off. `transport` is "native" or "grpcio", None: the native one
+    `max_watch_backlog` updates unread is cut off. `store_limits` are those of the store in memory that a
+    server has when it is given none. `transport` is "native" or "grpcio", None: the native one
     where it was built. Without `control_plane` only the servicers that were added are served, with
     grpc.health.v1 and reflection. With `reuse_port` other processes of this user may listen on the same port
     (SO_REUSEPORT), and the system deals out the connections; see `run_workers`, which needs no such setting.
@@ -486,7 +487,7 @@ class GrpcServerConfig:
     max_concurrent_calls: int = 10_000
     max_message_bytes: int = 4 * 1024 * 1024
     max_watch_backlog: int = 1_000
-    limits: StoreLimits = field(default_factory=StoreLimits)
+    store_limits: StoreLimits = field(default_factory=StoreLimits)
     transport: Transport | None = None
     control_plane: bool = True
     reuse_port: bool = False
@@ -503,4 +504,4 @@ class GrpcServerConfig:
         check_int("max_concurrent_calls", self.max_concurrent_calls, 1, 1_000_000)
         check_int("max_message_bytes", self.max_message_bytes, 1, 2**31 - 1)
         check_int("max_watch_backlog", self.max_watch_backlog, 1, 1_000_000)
-        check_type("limits", self.limits, StoreLimits)
+        check_type("store_limits", self.store_limits, StoreLimits)

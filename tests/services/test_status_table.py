@@ -301,7 +301,7 @@ async def test_too_large_is_resource_exhausted(
 
 async def test_depth_limit_is_resource_exhausted_until_something_is_finished(serve: Serve) -> None:
     limits = StoreLimits(max_policies=2, max_actions=2, max_tasks=2, max_groups=2)
-    peer = await serve(limits=limits)
+    peer = await serve(store_limits=limits)
     for n in range(2):
         await peer.governor.ProposePolicy(Policy(id=f"p{n}", policy_type="t"))
         await peer.coordinator.RequestAction(Action(id=f"a{n}", action_type="t", group=f"g{n}"))
@@ -345,7 +345,7 @@ async def test_slow_subscriber_is_resource_exhausted_and_can_resume(serve: Serve
 
 
 async def test_compacted_and_future_revisions_are_out_of_range(serve: Serve) -> None:
-    peer = await serve(limits=StoreLimits(history=4))
+    peer = await serve(store_limits=StoreLimits(history=4))
     for n in range(10):
         await peer.governor.ProposePolicy(Policy(id=f"p{n}", policy_type="t"))
         await peer.coordinator.RequestAction(Action(id=f"a{n}", action_type="t"))

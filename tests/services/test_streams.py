@@ -195,7 +195,7 @@ async def test_the_time_to_live_ends_what_nobody_took(peer: Peer) -> None:
 
 
 async def test_a_new_group_can_ask_for_what_came_before_it(serve: Serve) -> None:
-    peer = await serve(limits=StoreLimits())
+    peer = await serve(store_limits=StoreLimits())
     for n in range(3):
         await peer.coordinator.SubmitSignal(Signal(id=f"s{n}", signal_type="t"))
     await peer.coordinator.RequestAction(Action(id="other", action_type="t", group="o"))

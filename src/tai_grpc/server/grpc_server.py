@@ -126,7 +126,7 @@ class GrpcServer:
         config = self._config
         plane = None
         if config.control_plane:
-            plane = ControlPlane(self._store or MemoryStore(config.limits), config.max_watch_backlog)
+            plane = ControlPlane(self._store or MemoryStore(config.store_limits), config.max_watch_backlog)
         running = _Running(config, plane, self._servicers, self._counts)
         await running.start()
         self._running = running
