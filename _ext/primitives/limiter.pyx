@@ -93,6 +93,9 @@ cdef class TokenBucket:
         self.state_ = <BucketState *>memory.data
         bucket_init(self.state_, self.rate, burst)
 
+    def __repr__(self):
+        return f"<TokenBucket rate={self.rate:g} burst={self.burst}>"
+
     @property
     def burst(self):
         return self.state_.burst

@@ -97,13 +97,14 @@ class Bulkhead(_Bulkhead):
 
     def _join(self, place: TaskPlace | ThreadPlace) -> None:
         if not self._line.join(place):
-            waiting = f" and {self._line.limit} wait" if self._line.limit else ""
-            raise ConcurrencyLimitedError(f"{self.max_concurrent} calls run already{waiting}")
+            waiting = f", and {self._line.limit} calls wait" if self._line.limit else ""
+            raise ConcurrencyLimitedError(f"{self._limit()} is reached{waiting}")
 
     def _enter_first(self, place: TaskPlace | ThreadPlace) -> bool:
         return self._line.is_first(place) and self.try_enter()
 
     def _late(self) -> ConcurrencyLimitedError:
-        return ConcurrencyLimitedError(
-            f"{self.max_concurrent} calls run already: no place in {self._max_wait:g} s"
-        )
+        return ConcurrencyLimitedError(f"{self._limit()} was reached for {self._max_wait:g} s")
+
+    def _limit(self) -> str:
+        return f"the limit of concurrent calls ({self.max_concurrent})"
