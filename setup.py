@@ -30,7 +30,7 @@ OPTIMIZE = ["-fno-semantic-interposition"]
 if not any(flag.startswith("-O") for flag in CFLAGS):
     OPTIMIZE.append("-O3")
 if not any(flag.startswith("-g") for flag in CFLAGS):
-    OPTIMIZE.append("-g0")  # Python's own flags have -g, which makes a wheel three times as large
+    OPTIMIZE.append("-g0")  # Python's own flags have -g, which makes a wheel five times as large
 if SANITIZE:
     # -fno-wrapv: Python's own flags define what an overflow gives; here it is an error.
     OPTIMIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv"]
