@@ -23,24 +23,32 @@ CYTHON_BUILD = Path("build/cython")
 SANITIZE = os.environ.get("TAI_GRPC_SANITIZE")
 """The compiler's sanitizers, as -fsanitize takes them: a build that stops at the first wrong access."""
 
+CFLAGS = os.environ.get("CFLAGS", "").split()
+"""What whoever builds asks for. It comes before our own flags, so these must not take it back."""
+
 OPTIMIZE = ["-fno-semantic-interposition"]
-if "-O" not in os.environ.get("CFLAGS", ""):  # which say it otherwise, but come before these
+if not any(flag.startswith("-O") for flag in CFLAGS):
     OPTIMIZE.append("-O3")
+if not any(flag.startswith("-g") for flag in CFLAGS):
+    OPTIMIZE.append("-g0")  # Python's own flags have -g, which makes a wheel five times as large
 if SANITIZE:
     # -fno-wrapv: Python's own flags define what an overflow gives; here it is an error.
     OPTIMIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-wrapv"]
     OPTIMIZE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
 
 
-NATIVE_ROOMS = {"http2", "aio", "load"}
+NATIVE_FOLDERS = {"http2", "aio", "load"}
 """The folders of _ext that stand on nghttp2: the transport, and the load engine, on OpenSSL as well."""
+
+CONSTRUCTOR = re.compile(r"(?ms)^static int __pyx_pw_\w+?\d+([A-Za-z]+)_\d+(__c?init__)\(.*?^}")
+"""In C code by Cython: what takes the arguments of a class, by its name and that of its constructor."""
 
 LIMITS_OF_SOME = ("stream_reset_rate_limit", "max_continuations", "glitch_rate_limit")
 """Options of nghttp2 that not every build of it has, whatever its version says."""
 
 
 def native_libraries() -> dict[str, tuple[list[str], list[str]]]:
-    """Return what compiler and linker need for each of the native rooms that is built.
+    """Return what compiler and linker need for each of the native folders that is built.
 
     TAI_GRPC_NATIVE says which: `yes` fails without nghttp2 or OpenSSL, `no` does not look for them,
     `auto` (or nothing) takes what is there. The load engine is for Linux alone.
@@ -59,12 +67,12 @@ def native_libraries() -> dict[str, tuple[list[str], list[str]]]:
             "TAI_GRPC_NATIVE=yes, and pkg-config finds no libnghttp2: install libnghttp2-dev (Debian) or "
             "nghttp2-devel (Fedora), with pkg-config"
         )
-    rooms = {"http2": nghttp2, "aio": nghttp2}
+    folders = {"http2": nghttp2, "aio": nghttp2}
     if sys.platform != "linux":
-        return rooms
+        return folders
     openssl = found("openssl >= 3.0")
     if openssl is not None:
-        rooms["load"] = (nghttp2[0] + openssl[0], nghttp2[1] + openssl[1])
+        folders["load"] = (nghttp2[0] + openssl[0], nghttp2[1] + openssl[1])
     elif wanted == "auto":
         print("OpenSSL 3 was not found: building without the load engine")
     else:
@@ -72,7 +80,7 @@ def native_libraries() -> dict[str, tuple[list[str], list[str]]]:
             "TAI_GRPC_NATIVE=yes, and pkg-config finds no openssl from 3.0: install libssl-dev (Debian) or "
             "openssl-devel (Fedora), with pkg-config"
         )
-    return rooms
+    return folders
 
 
 def found(library: str) -> tuple[list[str], list[str]] | None:
@@ -99,7 +107,7 @@ def extensions() -> list[Extension]:
     for source in sorted(Path("_ext").glob("*/*.pyx")):
         compile_args = [*OPTIMIZE, "-Wno-unreachable-code"]
         link_args = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
-        if source.parent.name in NATIVE_ROOMS:
+        if source.parent.name in NATIVE_FOLDERS:
             if source.parent.name not in native:
                 continue
             compile_args += native[source.parent.name][0]
@@ -122,6 +130,19 @@ def _forget_outdated(source: Path) -> None:
     declaration = Path("src/tai_grpc", source.with_suffix(".pxd"))
     if generated.exists() and declaration.stat().st_mtime > generated.stat().st_mtime:
         generated.unlink()
+
+
+def name_constructors(modules: list[Extension]) -> list[Extension]:
+    """Have errors about a constructor's arguments name the class, as Python's own do, and not `__cinit__`.
+
+    Cython names the method. What takes its arguments has that name as a C string for this alone.
+    """
+    for source in (Path(source) for module in modules for source in module.sources):
+        code = source.read_text()
+        named = CONSTRUCTOR.sub(lambda found: found[0].replace(f'"{found[2]}"', f'"{found[1]}"'), code)
+        if named != code:
+            source.write_text(named)
+    return modules
 
 
 def generate_protos() -> None:
@@ -158,7 +179,7 @@ class BuildExt(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self) -> None:
-        native = [each for each in self.extensions if each.name.split(".")[2] in NATIVE_ROOMS]
+        native = [each for each in self.extensions if each.name.split(".")[2] in NATIVE_FOLDERS]
         if native:
             macros = [
                 (f"TAI_HAVE_{name.removeprefix('stream_').upper()}", "1")
@@ -172,6 +193,8 @@ class BuildExt(build_ext):
 
 os.chdir(ROOT)
 setup(
-    ext_modules=cythonize(extensions(), include_path=["src"], build_dir=CYTHON_BUILD.as_posix()),
+    ext_modules=name_constructors(
+        cythonize(extensions(), include_path=["src"], build_dir=CYTHON_BUILD.as_posix())
+    ),
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
 )

@@ -13,6 +13,7 @@ import pytest
 from tai_grpc import config as configs
 from tai_grpc.config import (
     AdaptiveLimiterConfig,
+    CallOutcome,
     CircuitBreakerConfig,
     FailurePercentageEjection,
     GrpcClientConfig,
@@ -20,7 +21,6 @@ from tai_grpc.config import (
     HedgingPolicy,
     Jitter,
     LoadBalancingStrategy,
-    Outcome,
     OutlierConfig,
     RetryBudgetConfig,
     RetryConfig,
@@ -177,7 +177,7 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
         "slow_call_duration": number(None, 1e-6, WEEK, optional=True),
         "slow_call_rate_threshold": number(1.0, 0.0, 1.0, above=True),
         "success_threshold": whole(None, 1, 255, optional=True),
-        "outcome_of": Setting(None, (None, print), (5, "IGNORED", Outcome.IGNORED), ("a function",)),
+        "outcome_of": Setting(None, (None, print), (5, "IGNORED", CallOutcome.IGNORED), ("a function",)),
     },
     RetryConfig: {
         "max_retries": whole(3, 0, 100),

@@ -33,6 +33,7 @@ EXPECTED = {
     "docs/native.md": (
         ["NOT_FOUND there is no such policy"],
         ["options['grpc.xds_enabled']=1: expected one of grpc.absolute_max_metadata_size, "],
+        ["healthy OK"],
     ),
     "docs/primitives.md": (
         [
@@ -138,3 +139,14 @@ def test_every_option_is_in_the_table_of_its_side(side: str, names: Mapping[str,
 async def test_a_command_runs(command: str, address: str) -> None:
     arguments = shlex.split(command.replace(ADDRESS, address))[1:]
     assert await run(sys.executable, "-m", "tai_grpc.cli", *arguments)
+
+
+def test_lines_of_prose_keep_the_limit_of_code() -> None:
+    """Not those of tables and of fenced blocks, which cannot be broken."""
+    long = []
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]):
+        text = re.sub(r"(?ms)^```.*?^```$", lambda block: re.sub(".", "", block[0]), path.read_text())
+        for number, line in enumerate(text.splitlines(), 1):
+            if len(line) > 110 and not line.startswith("|"):
+                long.append(f"{path.relative_to(ROOT)}:{number}")
+    assert long == []

@@ -23,10 +23,10 @@ from tai_grpc.status import CallError, StatusCode
 EXAMPLES: list[TaiGrpcError] = [
     TaiGrpcError("what went wrong"),
     ConfigError("rate", -1.0, "a number above 0"),
-    ArenaError("orders.arena is no arena"),
+    ArenaError("orders.arena is not an arena"),
     CircuitOpenError("the breaker of a:1 is open", 2.5),
     RateLimitedError("more than 10 a second", 0.25),
-    ConcurrencyLimitedError("20 calls run already"),
+    ConcurrencyLimitedError("the limit of concurrent calls (20) is reached"),
     DeadlineError("no time left"),
     StoreUnavailableError("the store is closed"),
     StoreFullError("limit reached: 3 tasks"),

@@ -16,8 +16,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
-# From the top down; a room imports itself and the rooms below its line, never its neighbours.
-ROOMS = (
+# From the top down; a package imports itself and the packages below its line, never its neighbours.
+PACKAGES = (
     {"cli"},
     {"tai_grpc"},  # its __init__, which names what is public
     {"load", "server", "client"},
@@ -25,11 +25,11 @@ ROOMS = (
     {"stores", "resilience", "transport"},
     {"aio"},
     {"_ext"},
-    {"errors", "status", "config", "handlers", "tai", "_version"},
+    {"errors", "status", "checks", "config", "handlers", "tai", "_version"},
 )
-KNOWN = set.union(*ROOMS)
-LEAVES = ROOMS[-1]
-COMPILED_ROOMS = ({"aio", "load"}, {"http2"}, {"primitives"})
+KNOWN = set.union(*PACKAGES)
+LEAVES = PACKAGES[-1]
+COMPILED_PACKAGES = ({"aio", "load"}, {"http2"}, {"primitives"})
 
 LOOPS = {"asyncio", "uvloop"}
 SOCKETS = {"socket", "select", "selectors", "ssl", "libc.stdio"}
@@ -95,7 +95,7 @@ STATEMENT = re.compile(
 
 
 def cython_imports(source: str) -> Iterator[Import]:
-    """Yield what is imported and cimported; imports are absolute (a relative one is one of no known room)."""
+    """Yield what is imported and cimported; imports are absolute (a relative one is of no known package)."""
     code = without_text(source)
     for statement in STATEMENT.finditer(code):
         line = code.count("\n", 0, statement.start()) + 1
@@ -115,50 +115,54 @@ def without_text(source: str) -> str:
 
 def wrong(module: str, target: str) -> str:
     """Say what is wrong with an import, "" when nothing is."""
-    room, compiled_room = place(module)
-    if room not in KNOWN:
-        return f"{room} is not one of the rooms"
+    package, compiled_package = place(module)
+    if package not in KNOWN:
+        return f"{package} is not one of the packages"
     if target == "tai_grpc" or target.startswith(("tai_grpc.", ".")):
-        return wrong_way(room, compiled_room, target)
-    if room == "_ext" and compiled_room:
-        return wrong_outside(compiled_room, target)
+        return wrong_way(package, compiled_package, target)
+    if package == "_ext" and compiled_package:
+        return wrong_outside(compiled_package, target)
     return ""
 
 
 def place(module: str) -> tuple[str, str]:
-    """Return the room of a module, and the room within `_ext`."""
-    _, room, compiled_room, *_ = (*module.split("."), "", "")
-    if room in ("", "__init__"):
-        room = "tai_grpc"
-    return room, compiled_room if room == "_ext" and compiled_room != "__init__" else ""
+    """Return the package of a module, and the package within `_ext`."""
+    _, package, compiled_package, *_ = (*module.split("."), "", "")
+    if package in ("", "__init__"):
+        package = "tai_grpc"
+    return package, compiled_package if package == "_ext" and compiled_package != "__init__" else ""
 
 
-def wrong_way(room: str, compiled_room: str, target: str) -> str:
-    its_room, its_compiled_room = place(target)
-    if its_room not in KNOWN:
-        its_room = "tai_grpc"  # a public name
-    below = rank(ROOMS, its_room) > rank(ROOMS, room) or its_room == room or {room, its_room} <= LEAVES
+def wrong_way(package: str, compiled_package: str, target: str) -> str:
+    its_package, its_compiled_package = place(target)
+    if its_package not in KNOWN:
+        its_package = "tai_grpc"  # a public name
+    below = (
+        rank(PACKAGES, its_package) > rank(PACKAGES, package)
+        or its_package == package
+        or {package, its_package} <= LEAVES
+    )
     if not below:
-        return f"{room} may not import {target}"
-    within = room == its_room == "_ext" and compiled_room != its_compiled_room
-    if within and rank(COMPILED_ROOMS, its_compiled_room) <= rank(COMPILED_ROOMS, compiled_room):
-        return f"_ext/{compiled_room} may not import {target}"
+        return f"{package} may not import {target}"
+    within = package == its_package == "_ext" and compiled_package != its_compiled_package
+    if within and rank(COMPILED_PACKAGES, its_compiled_package) <= rank(COMPILED_PACKAGES, compiled_package):
+        return f"_ext/{compiled_package} may not import {target}"
     return ""
 
 
-def rank(rooms: tuple[set[str], ...], room: str) -> int:
-    """Return how far down a room is; `_ext` itself is above the rooms in it."""
-    return next((floor for floor, neighbours in enumerate(rooms) if room in neighbours), -1)
+def rank(packages: tuple[set[str], ...], package: str) -> int:
+    """Return how far down a package is; `_ext` itself is above the packages in it."""
+    return next((floor for floor, neighbours in enumerate(packages) if package in neighbours), -1)
 
 
-def wrong_outside(compiled_room: str, target: str) -> str:
+def wrong_outside(compiled_package: str, target: str) -> str:
     forbidden = set(OUTSIDE_WORLD)
-    if compiled_room != "aio":
+    if compiled_package != "aio":
         forbidden |= LOOPS
-    if compiled_room in ("http2", "primitives"):
+    if compiled_package in ("http2", "primitives"):
         forbidden |= SOCKETS
     known = any(target == name or target.startswith(f"{name}.") for name in forbidden)
-    return f"_ext/{compiled_room} may not import {target}" if known and target not in HARMLESS else ""
+    return f"_ext/{compiled_package} may not import {target}" if known and target not in HARMLESS else ""
 
 
 def test_imports_run_one_way() -> None:
@@ -221,7 +225,7 @@ FORBIDDEN = {
     ("src/tai_grpc/config.py", "def f():\n    from tai_grpc.resilience import timeout\n"): (
         "2: config may not import tai_grpc.resilience.timeout"
     ),
-    ("src/tai_grpc/attic/a.py", "import json\n"): "1: attic is not one of the rooms",
+    ("src/tai_grpc/attic/a.py", "import json\n"): "1: attic is not one of the packages",
     ("src/tai_grpc/_ext/primitives/a.pyi", "from tai_grpc.aio import x\n"): (
         "1: _ext may not import tai_grpc.aio.x"
     ),

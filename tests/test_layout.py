@@ -1,10 +1,10 @@
-"""The house is laid out alike everywhere: what is compiled is declared, tests are where their subject is."""
+"""The layout is the same everywhere: what is compiled is declared, tests are where their subject is."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tai_grpc"
-# Tests of the whole rather than of one room, what the tests of several rooms share, and the harness of bench,
+# Tests of the whole rather than of one folder, what the tests of several share, and the harness of bench,
 # which is no part of the package.
 ACROSS = {"interop", "faults", "attacks", "typing", "wire", "harness"}
 
@@ -26,12 +26,12 @@ def test_sources_and_declarations_do_not_share_a_folder() -> None:
     assert not stems(PACKAGE, ".pyx")
 
 
-def test_every_folder_of_tests_has_a_room_in_the_package() -> None:
+def test_every_folder_of_tests_has_one_in_the_package() -> None:
     folders = {
         path.relative_to(ROOT / "tests")
         for path in (ROOT / "tests").rglob("*")
         if path.is_dir() and path.name != "__pycache__"
     }
-    of_rooms = {folder for folder in folders if folder.parts[0] not in ACROSS}
-    assert of_rooms
-    assert {folder.as_posix() for folder in of_rooms if not (PACKAGE / folder).is_dir()} == set()
+    of_subjects = {folder for folder in folders if folder.parts[0] not in ACROSS}
+    assert of_subjects
+    assert {folder.as_posix() for folder in of_subjects if not (PACKAGE / folder).is_dir()} == set()

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The messages of a call: those that arrive are kept until they are read, those written wait for room.
+"""A call's two streams in asyncio: a Read waits for a message to arrive, a Write for room to send one.
 
 What is kept is bounded by the stream's window, which opens again as messages are read; what is written is
 bounded by HIGH_WATER and one message, since a writer goes on only once less is queued.

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The messages of a call: those that arrive are kept until they are read, those sent may be compressed."""
+"""One message, as bytes or in its compressed form, and the queue of those that have arrived."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

@@ -32,7 +32,7 @@ from tai_grpc._ext.load.state cimport (
 )
 from tai_grpc._ext.primitives.atomics cimport load, store
 
-from tai_grpc.config import MAX_SECONDS, check_float, check_int
+from tai_grpc.checks import MAX_SECONDS, check_float, check_int
 from tai_grpc.errors import ConfigError
 
 cdef int64_t MAX_NS = <int64_t>1 << 61

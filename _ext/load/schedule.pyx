@@ -13,7 +13,7 @@ each makes one of a `step`-th of the rate, as those add up to one of the whole r
 from libc.math cimport INFINITY, fmax, fmin, log1p, sqrt
 from libc.stdlib cimport calloc, free
 
-from tai_grpc.config import MAX_SECONDS, check_float, check_int
+from tai_grpc.checks import MAX_SECONDS, check_float, check_int
 from tai_grpc.errors import ConfigError
 
 cdef double MAX_RATE = 1e9

@@ -24,7 +24,7 @@ from tai_grpc._ext.load.linux cimport (
 from tai_grpc._ext.primitives.atomics cimport add, load
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
-from tai_grpc.config import MAX_SECONDS, check_float, check_int
+from tai_grpc.checks import MAX_SECONDS, check_float, check_int
 from tai_grpc.errors import ConfigError
 
 cdef object _compressobj = zlib.compressobj

@@ -26,7 +26,7 @@ from posix.stdlib cimport posix_memalign
 
 from tai_grpc._ext.primitives.atomics cimport cas_u64, load_u64
 
-from tai_grpc.config import check_type
+from tai_grpc.checks import check_type
 from tai_grpc.errors import ArenaError, ConfigError
 
 cdef extern from *:
@@ -109,7 +109,7 @@ cdef class Region:
     that it is zeroed and becomes a region here; otherwise it is checked to be one.
 
     Raises:
-        ArenaError: it is none, or damaged, or of another layout or boot.
+        ArenaError: it is not a region, or is damaged, or of another layout or boot.
     """
 
     def __cinit__(self, buffer, str title not None, bytes boot not None, bint new):
@@ -152,7 +152,7 @@ cdef class Region:
         cdef const Record *record
         cdef RegionHeader header = self.header[0]
         if memcmp(header.magic, PyBytes_AS_STRING(_MAGIC), sizeof(header.magic)) != 0:
-            raise ArenaError(f"{self.title} is no arena: it does not begin as one")
+            raise ArenaError(f"{self.title} is not an arena: it does not begin as one")
         if header.layout != LAYOUT_VERSION:
             raise ArenaError(
                 f"{self.title} is of layout version {header.layout}, not {LAYOUT_VERSION}: another release "
@@ -176,7 +176,8 @@ cdef class Region:
         self.room()
         return 0
 
-    def damaged(self, str what):
+    cdef object damaged(self, str what):
+        """The error that says so."""
         return ArenaError(f"{self.title} is damaged: {what}; remove it when nobody uses it")
 
     cdef const Record *record_at(self, uint64_t offset) except NULL:
@@ -260,7 +261,7 @@ cdef class Region:
         `what` says what it is: a kind, then FIELD=VALUE for its configuration, with spaces between.
 
         Raises:
-            ConfigError: `name` is none.
+            ConfigError: `name` is not a str of 1 to 128 bytes in UTF-8.
             ArenaError: the region is full or damaged, or `name` is something else there.
         """
         cdef bytes key = _key(name)
@@ -292,12 +293,11 @@ cdef class Region:
         record = self.record_at(offset)
         there = _what_of(record)
         if there != wanted:
-            there, asked = _difference(there.decode(errors="replace"), what)
-            raise ArenaError(f"{self.title}: {name!r} is {there} there, not {asked}")
+            raise ArenaError(f"{self.title}: {name!r} {_difference(there.decode(errors='replace'), what)}")
         if record.state_size != image.size:
             raise ArenaError(
-                f"{self.title}: {name!r} takes {record.state_size} bytes there, not {image.size}: "
-                f"it is of another release"
+                f"{self.title}: {name!r} has {record.state_size} bytes, not {image.size}: it is of another "
+                f"release"
             )
         return <char *>record + _head_size(record)
 
@@ -328,14 +328,14 @@ cdef bytes _what_of(const Record *record):
     return PyBytes_FromStringAndSize(what, <Py_ssize_t>record.what_size)
 
 
-cdef tuple _difference(str there, str asked):
-    """Their kinds when these differ, else the fields that do."""
+cdef str _difference(str there, str asked):
+    """What an entry is, and what was asked for: their kinds when these differ, else the fields that do."""
     theirs, ours = there.split(), asked.split()
     if theirs[:1] != ours[:1]:
-        return theirs[:1][0] if theirs else "nothing", ours[0]
+        return f"is a {theirs[0] if theirs else 'nothing'}, not a {ours[0]}"
     there = " ".join([field for field in theirs if field not in ours])
     asked = " ".join([field for field in ours if field not in theirs])
-    return there or "without more", asked or "without more"
+    return f"has {there or 'no more settings'}, not {asked or 'no more settings'}"
 
 
 cdef bytes _key(object name):

@@ -9,7 +9,8 @@ from libc.math cimport pow
 
 from tai_grpc._ext.primitives.arguments cimport natural
 
-from tai_grpc.config import Jitter, RetryConfig, check_float
+from tai_grpc.checks import check_float
+from tai_grpc.config import Jitter, RetryConfig
 from tai_grpc.errors import ConfigError
 
 cdef double LONGEST = 1e9
@@ -111,20 +112,22 @@ def backoff(config, retry, previous, uniform=random.uniform):
     if not 0.0 <= last <= LONGEST:
         last = check_float("previous", previous, 0.0, LONGEST)
     if number < 1:
-        raise ConfigError("retry", retry, "an int from 1")
+        raise ConfigError("retry", retry, "an int of at least 1")
     _check_uniform(uniform)
     return _drawn(&state, number, last, uniform)
 
 
 cdef class Backoff:
-    """The waits between the attempts of one thing that keeps failing, in seconds, without an end.
+    """Backoff(config=None, *, uniform=...)\n--\n
+    The waits between the attempts of one thing that keeps failing, in seconds, without an end.
 
         for wait in Backoff(RetryConfig(initial_backoff=0.05, jitter=Jitter.FULL)):
             if attempt():
                 break
             time.sleep(wait)
 
-    Only the backoff of `config` counts here, neither its codes nor `max_retries`. For one user at a time.
+    Only the backoff of `config` counts here, neither its codes nor `max_retries`. `uniform(low, high)` draws
+    the random numbers, random.uniform unless another is given. For one user at a time.
 
     Raises:
         ConfigError: naming the argument and what it accepts.
@@ -134,6 +137,9 @@ cdef class Backoff:
         self.state = backoff_state(RetryConfig() if config is None else config)
         _check_uniform(uniform)
         self.uniform = uniform
+
+    def __repr__(self):
+        return f"<Backoff after {self.retries} retries>"
 
     def __iter__(self):
         return self

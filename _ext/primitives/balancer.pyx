@@ -31,13 +31,8 @@ from tai_grpc._ext.primitives.tournament cimport replay
 from tai_grpc._ext.primitives.window cimport WindowState
 
 from tai_grpc._ext.primitives.breaker import CircuitState
-from tai_grpc.config import (
-    CircuitBreakerConfig,
-    LoadBalancingStrategy,
-    OutlierConfig,
-    SlowStartConfig,
-    check_int,
-)
+from tai_grpc.checks import check_int, check_member, check_type
+from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, OutlierConfig, SlowStartConfig
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 MAX_ENDPOINTS = 65_536
@@ -136,22 +131,18 @@ cdef str _address(str field, object address):
     return address
 
 
-cdef int _check(str name, object config, type kind) except -1:
-    if config is not None and not isinstance(config, kind):
-        raise ConfigError(name, config, f"a {kind.__name__}, or None for none")
-    return 0
-
-
 cdef int64_t _ns(double seconds) noexcept:
     return <int64_t>(seconds * 1e9 + 0.5)
 
 
 cdef class LoadBalancer:
-    """Spreads calls over endpoints.
+    """LoadBalancer(addresses, strategy=..., *, weights=None, breaker=None, outlier=None, slow_start=None, \
+seed=None)\n--\n
+    Spreads calls over endpoints.
 
-    `addresses`: 1 to 65,536 names, each once. `strategy`: see LoadBalancingStrategy. `weights`: of those that
-    have another one than 1, 1 to 1000; an endpoint of weight 2 is meant to have twice the calls, or twice the
-    calls in flight, of one of weight 1:
+    `addresses`: 1 to 65,536 names, each once. `strategy`: a LoadBalancingStrategy, ROUND_ROBIN unless another
+    is given. `weights`: of those that have another one than 1, 1 to 1000; an endpoint of weight 2 is meant to
+    have twice the calls, or twice the calls in flight, of one of weight 1:
 
     - ROUND_ROBIN and RANDOM: its share of the picks.
     - LEAST_LOADED: the lowest (calls in flight + 1) / weight wins; among equals, who was picked longest ago.
@@ -191,21 +182,22 @@ cdef class LoadBalancer:
         if isinstance(addresses, (str, bytes)) or not isinstance(addresses, Iterable):
             raise ConfigError("addresses", addresses, "a sequence of addresses")
         names = tuple(addresses)
-        if not 1 <= len(names) <= MAX_ENDPOINTS:
-            raise ConfigError("addresses", f"{len(names)} addresses", f"1 to {MAX_ENDPOINTS} addresses")
+        if not names:
+            raise ConfigError("addresses", addresses, "at least one address")
+        if len(names) > MAX_ENDPOINTS:
+            raise ConfigError("len(addresses)", len(names), f"at most {MAX_ENDPOINTS}")
         for name in names:
             _address("addresses", name)
         if len(set(names)) != len(names):
             raise ConfigError("addresses", names, "each address once")
-        if type(strategy) is not LoadBalancingStrategy:
-            raise ConfigError("strategy", strategy, f"one of {', '.join(map(str, LoadBalancingStrategy))}")
+        check_member("strategy", strategy, LoadBalancingStrategy)
         if weights is None:
             weights = {}
         if not isinstance(weights, Mapping) or not weights.keys() <= set(names):
             raise ConfigError("weights", weights, "a mapping of some of the addresses to their weights")
-        _check("breaker", breaker, CircuitBreakerConfig)
-        _check("outlier", outlier, OutlierConfig)
-        _check("slow_start", slow_start, SlowStartConfig)
+        check_type("breaker", breaker, CircuitBreakerConfig, optional=True)
+        check_type("outlier", outlier, OutlierConfig, optional=True)
+        check_type("slow_start", slow_start, SlowStartConfig, optional=True)
         if seed is not None:
             check_int("seed", seed, 0, 2**64 - 1)
 
@@ -238,6 +230,10 @@ cdef class LoadBalancer:
             self.state.ramp_ns = _ns(slow_start.window)
             self.state.min_ramp = slow_start.min_weight_percent / 100.0
             self.state.ramp_exponent = 1.0 / slow_start.aggression
+
+    def __repr__(self):
+        cdef Py_ssize_t endpoints = len(self.newest().members)
+        return f"<LoadBalancer {self.strategy_.name} of {endpoints} endpoint{'' if endpoints == 1 else 's'}>"
 
     def _set_outlier(self, config):
         self.state.outliers = True
@@ -326,7 +322,10 @@ cdef class LoadBalancer:
         if first is None:
             return CircuitOpenError(f"{refused}: each was forced open", inf)
         wait = first_ns * 1e-9
-        return CircuitOpenError(f"{refused}: {first.place.address} opens first, in {wait:.3f} s", wait)
+        first_address = first.place.address
+        return CircuitOpenError(
+            f"{refused}: {first_address} is the first to admit calls again, in {wait:.3f} s", wait
+        )
 
     def release(self, endpoint, success, latency_us):
         """The call is over. `success` is what it says of the endpoint (None: nothing), `latency_us` how many
@@ -428,7 +427,7 @@ cdef class LoadBalancer:
             if name in old.by_address:
                 raise ConfigError("address", name, "an address that is not there yet, drained or not")
             if len(old.members) >= MAX_ENDPOINTS:
-                raise ConfigError("address", name, f"none: there are {MAX_ENDPOINTS} endpoints already")
+                raise ConfigError("address", name, f"at most {MAX_ENDPOINTS} endpoints in all")
             if member is None:
                 member = self._settle(name, size)
             if self._swap(old, Table.of(self.ground, [*old.members, member], old.state.version + 1)):
@@ -461,7 +460,8 @@ cdef class LoadBalancer:
             return 0
         while True:
             if active <= 1:
-                raise ConfigError("address", member.place.address, "not the last one: add another one first")
+                accepted = "one of several that take calls: it is the last, so add another one first"
+                raise ConfigError("address", member.place.address, accepted)
             if cas_seq(&self.state.active, &active, active - 1):
                 break
         if set_bits(&endpoint.status, DRAINING) & DRAINING:

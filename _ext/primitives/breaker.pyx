@@ -1,7 +1,7 @@
 # cython: language_level=3, freethreading_compatible=True, cdivision=True
 """The circuit breaker as a Python object, on the state machine of circuit.pyx."""
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from math import inf
@@ -18,7 +18,8 @@ from tai_grpc._ext.primitives.blocks cimport Block, block_end, block_enter, bloc
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.window cimport WindowCounts, WindowState
 
-from tai_grpc.config import CODE_OUTCOMES, CircuitBreakerConfig, Outcome, check_float, check_int
+from tai_grpc.checks import check_float, check_int, check_type
+from tai_grpc.config import CODE_OUTCOMES, CircuitBreakerConfig, CallOutcome
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 cdef extern from "Python.h":
@@ -31,6 +32,8 @@ class CircuitState(IntEnum):
     CLOSED = 0
     OPEN = 1
     HALF_OPEN = 2
+
+    __str__ = Enum.__str__
 
 
 class CircuitMetrics(NamedTuple):
@@ -74,7 +77,8 @@ cdef CircuitBreaker breaker_view(BreakerState *state, object owner, str name, ob
 
 
 cdef class CircuitBreaker:
-    """Stops calls to a target that fails, so that it can recover and its callers do not wait for nothing.
+    """CircuitBreaker(config=None, *, name="")\n--\n
+    Stops calls to a target that fails, so that it can recover and its callers do not wait for nothing.
 
     CLOSED admits every call, until failures open it: `failure_threshold` of them in a row, or a rate of the
     last calls or seconds (see `CircuitBreakerConfig`). OPEN refuses every call for `open_timeout` seconds
@@ -93,8 +97,9 @@ cdef class CircuitBreaker:
     of a gRPC status (as every `grpc.RpcError` of a call has) is a failure when the code is UNAVAILABLE,
     DEADLINE_EXCEEDED, INTERNAL, UNKNOWN, RESOURCE_EXHAUSTED or DATA_LOSS, says nothing when it is CANCELLED,
     and is a success, an answer of a healthy server, when it is another. Any other Exception is a failure. A
-    BaseException that is no Exception (asyncio.CancelledError, KeyboardInterrupt) says nothing of the target.
-    Should `outcome_of` raise, or return no Outcome, `sys.unraisablehook` hears of it and this rule holds.
+    BaseException that is not an Exception (asyncio.CancelledError, KeyboardInterrupt) says nothing of the
+    target. Should `outcome_of` raise, or not return a CallOutcome, `sys.unraisablehook` hears of it and this
+    rule holds.
 
     `name` appears in the messages of errors.
     """
@@ -105,10 +110,8 @@ cdef class CircuitBreaker:
             return
         if config is None:
             config = CircuitBreakerConfig()
-        if not isinstance(config, CircuitBreakerConfig):
-            raise ConfigError("config", config, "a CircuitBreakerConfig")
-        if not isinstance(name, str):
-            raise ConfigError("name", name, "a str")
+        check_type("config", config, CircuitBreakerConfig)
+        check_type("name", name, str)
         cdef BreakerSettings settings = breaker_settings(config)
         cdef Memory memory = Memory(breaker_bytes(&settings))
         self.owner = memory
@@ -164,9 +167,9 @@ cdef class CircuitBreaker:
         if self.outcome_of is not None:
             try:
                 outcome = self.outcome_of(error)
-                if type(outcome) is Outcome:
+                if type(outcome) is CallOutcome:
                     return outcome
-                raise ConfigError("outcome_of", outcome, "a function that returns an Outcome")
+                raise ConfigError("outcome_of", outcome, "a function that returns a CallOutcome")
             except BaseException as mistake:
                 _tell(mistake, self.outcome_of)
         return _default_outcome(error)
@@ -191,20 +194,21 @@ cdef class CircuitBreaker:
         return permit
 
     def settle(self, permit, outcome, duration=None):
-        """Report, once, the `Outcome` of the call that `permit` admitted, and the seconds that it took.
+        """Report, once, the `CallOutcome` of the call that `permit` admitted, and the seconds that it took.
 
-        It is dropped when the breaker has changed its state since. A permit that is never settled is given
-        back `open_timeout` after the newest one. Without a `duration` the call is not slow.
+        It is dropped when the breaker has changed its state since, and when the permit is none of this
+        breaker's. A permit that is never settled is given back `open_timeout` after the newest one. Without
+        a `duration` the call is not slow.
 
         Raises:
-            ConfigError: `permit` is none that `acquire` gave, `outcome` no Outcome, or `duration` no number
-                from 0 to 1e9.
+            ConfigError: `permit` is not an int from 0 to 2^45 - 1, `outcome` is not a CallOutcome, or
+                `duration` is not a number from 0 to 1e9.
         """
         cdef int64_t era = natural(permit)
         if not 0 <= era <= <int64_t>ERA_MASK:
             era = check_int("permit", permit, 0, ERA_MASK)
-        if type(outcome) is not Outcome:
-            raise ConfigError("outcome", outcome, "an Outcome")
+        if type(outcome) is not CallOutcome:
+            raise ConfigError("outcome", outcome, "a CallOutcome")
         self.announce(settle_timed(self.state_, era, outcome, _nanoseconds(duration)))
 
     def is_call_allowed(self):
@@ -227,7 +231,7 @@ cdef class CircuitBreaker:
         """A call succeeded, in `duration` seconds: count it in the current era.
 
         Raises:
-            ConfigError: `duration` is no number from 0 to 1e9.
+            ConfigError: `duration` is not a number from 0 to 1e9.
         """
         self.announce(settle_timed(self.state_, CURRENT_ERA, SUCCESS, _nanoseconds(duration)))
 
@@ -235,7 +239,7 @@ cdef class CircuitBreaker:
         """A call failed, after `duration` seconds: count it in the current era.
 
         Raises:
-            ConfigError: `duration` is no number from 0 to 1e9.
+            ConfigError: `duration` is not a number from 0 to 1e9.
         """
         self.announce(settle_timed(self.state_, CURRENT_ERA, FAILURE, _nanoseconds(duration)))
 

@@ -5,7 +5,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from tai_grpc._ext.primitives.atomics cimport add, cas, load, store
 
-from tai_grpc.config import MAX_SECONDS, check_float
+from tai_grpc.checks import MAX_SECONDS, check_float
 
 # What the clock says while a FrozenClock is entered; 0: it runs.
 cdef int64_t _frozen_ns = 0

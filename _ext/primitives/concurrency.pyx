@@ -7,8 +7,9 @@ from tai_grpc._ext.primitives.atomics cimport cas, load, store
 from tai_grpc._ext.primitives.blocks cimport Block, block_end, block_enter, block_leave
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
-from tai_grpc.config import MAX_CONCURRENT, AdaptiveLimiterConfig, check_int
-from tai_grpc.errors import ConcurrencyLimitedError, ConfigError
+from tai_grpc.checks import MAX_CONCURRENT, check_int, check_type
+from tai_grpc.config import AdaptiveLimiterConfig
+from tai_grpc.errors import ConcurrencyLimitedError
 
 cdef enum:
     LIMIT_BITS = 32
@@ -148,6 +149,9 @@ cdef class Bulkhead:
         self.state_ = <BulkheadState *>memory.data
         bulkhead_init(self.state_, max_concurrent)
 
+    def __repr__(self):
+        return f"<Bulkhead {self.in_flight} of {self.max_concurrent} in flight>"
+
     @property
     def max_concurrent(self):
         return self.state_.max_concurrent
@@ -172,7 +176,8 @@ cdef class Bulkhead:
 
 
 cdef class AdaptiveLimiter:
-    """Lets as many calls run at once as their target bears without its latency rising.
+    """AdaptiveLimiter(config=None)\n--\n
+    Lets as many calls run at once as their target bears without its latency rising.
 
     Each call that ends compares its latency with the long-term one. While it is not much longer, the limit
     rises, by a part of `queue_size`; when calls take longer because they wait for each other, it falls. The
@@ -190,14 +195,13 @@ cdef class AdaptiveLimiter:
     Safe from any number of threads and tasks.
 
     Raises:
-        ConfigError: `config` is no AdaptiveLimiterConfig.
+        ConfigError: `config` is not an AdaptiveLimiterConfig.
     """
 
     def __cinit__(self, config=None):
         if config is None:
             config = AdaptiveLimiterConfig()
-        if not isinstance(config, AdaptiveLimiterConfig):
-            raise ConfigError("config", config, "an AdaptiveLimiterConfig")
+        check_type("config", config, AdaptiveLimiterConfig)
         cdef Memory memory = Memory(sizeof(AdaptiveState))
         self.owner = memory
         self.state_ = <AdaptiveState *>memory.data
@@ -211,6 +215,9 @@ cdef class AdaptiveLimiter:
             config.tolerance,
             config.long_window,
         )
+
+    def __repr__(self):
+        return f"<AdaptiveLimiter {self.in_flight} of {self.limit} in flight>"
 
     @property
     def limit(self):
@@ -251,7 +258,9 @@ cdef class AdaptiveLimiter:
 
     def __enter__(self):
         if not adaptive_enter(self.state_):
-            raise ConcurrencyLimitedError(f"{self.limit} calls run already, the most that the latency allows")
+            raise ConcurrencyLimitedError(
+                f"the limit of concurrent calls is reached: the latency allows {self.limit}"
+            )
         block_enter(self, 0, monotonic_ns())
         return self
 

@@ -8,7 +8,7 @@ from tai_grpc._ext.primitives.arena cimport Memory
 from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport add, load
 
-from tai_grpc.config import check_int
+from tai_grpc.checks import check_int
 
 cdef extern from *:
     """
@@ -60,12 +60,16 @@ cdef int64_t counter_value(CounterState *counter) noexcept nogil:
 
 
 cdef class Counter:
-    """Counts events, exactly, from any number of threads (and processes, in an Arena). It only goes up."""
+    """Counter()\n--\n
+    Counts events, exactly, from any number of threads (and processes, in an Arena). It only goes up."""
 
     def __cinit__(self):
         cdef Memory memory = Memory(sizeof(CounterState))
         self.owner = memory
         self.state_ = <CounterState *>memory.data
+
+    def __init__(self):
+        """Refuse arguments, which a `__cinit__` without any would ignore."""
 
     @staticmethod
     def together(count):
@@ -84,15 +88,15 @@ cdef class Counter:
         return f"<Counter {self.value}>"
 
     def add(self, n=1):
-        """Count `n` (1..2^56) more.
+        """Count `n` (0..2^56) more.
 
         Raises:
             ConfigError: `n` is outside its range.
             OverflowError: the count of this thread's stripe would reach 2^62; nothing is added.
         """
         cdef int64_t count = natural(n)
-        if not 1 <= count <= MAX_ADD:
-            count = check_int("n", n, 1, MAX_ADD)
+        if not 0 <= count <= MAX_ADD:
+            count = check_int("n", n, 0, MAX_ADD)
         if not counter_add(self.state_, count):
             raise OverflowError(f"the counter is full: {self.value}")
 

@@ -11,7 +11,7 @@ from tai_grpc._ext.primitives.hdr cimport MAX_VALUE
 from tai_grpc._ext.primitives.hdr_blob cimport read_counts, read_header, write_blob
 
 from tai_grpc._ext.primitives.hdr_blob import BLOB_ERRORS as _BLOB_ERRORS
-from tai_grpc.config import check_float, check_int
+from tai_grpc.checks import check_float, check_int, check_type
 from tai_grpc.errors import ConfigError
 
 cdef int64_t MAX_LOWEST = <int64_t>1 << 40
@@ -19,7 +19,8 @@ cdef char *_FORMAT = b"q"
 
 
 cdef class LatencyHistogram:
-    """How often each latency occurred, in microseconds or any other unit, at a fixed size in memory.
+    """LatencyHistogram(lowest=1, highest=60_000_000, significant_digits=3)\n--\n
+    How often each latency occurred, in microseconds or any other unit, at a fixed size in memory.
 
     Values are ints from 0 to `highest`, kept to `significant_digits` (1..5) digits; `lowest` (1..2^40) is
     the smallest difference that matters, `highest` (2 * lowest..2^61). The default takes 139 KB. What is
@@ -50,7 +51,7 @@ cdef class LatencyHistogram:
         return _restored, (self.encode(), self.clamped)
 
     def __repr__(self):
-        return f"<LatencyHistogram of {self.count} from {self.min} to {self.max}>"
+        return f"<LatencyHistogram count={self.count} min={self.min} max={self.max}>"
 
     @property
     def lowest(self):
@@ -68,11 +69,11 @@ cdef class LatencyHistogram:
         """Count one value.
 
         Raises:
-            ConfigError: it is no int, or negative.
+            ConfigError: it is not an int, or negative.
         """
         cdef int64_t value = natural(us)
         if value < 0:
-            raise ConfigError("us", us, "an int from 0")
+            raise ConfigError("us", us, "an int of at least 0")
         histogram_record(self.state_, self.counts_, value, 1)
 
     def record_many(self, values):
@@ -81,7 +82,7 @@ cdef class LatencyHistogram:
         Other threads run meanwhile.
 
         Raises:
-            ConfigError: it is none, or a value is negative: then nothing is counted.
+            ConfigError: it is not such an array, or a value is negative: then nothing is counted.
         """
         import numpy
 
@@ -107,7 +108,7 @@ cdef class LatencyHistogram:
                 for i in range(n):
                     histogram_record(self.state_, self.counts_, numbers[i], 1)
         if negative >= 0:
-            raise ConfigError(f"values[{negative}]", numbers[negative], "an int from 0")
+            raise ConfigError(f"values[{negative}]", numbers[negative], "an int of at least 0")
 
     def record_corrected(self, us, expected_interval):
         """Count one value, and what its caller could not measure while it waited ("coordinated omission").
@@ -118,15 +119,15 @@ cdef class LatencyHistogram:
         `recordValueWithExpectedInterval`, in Java and C, stops at those of at least one interval.)
 
         Raises:
-            ConfigError: an argument is no int, or negative.
+            ConfigError: an argument is not an int, or negative.
             OverflowError: there would be more than 2^62 values; nothing is counted.
         """
         cdef int64_t value = natural(us)
         cdef int64_t interval = natural(expected_interval)
         if value < 0:
-            raise ConfigError("us", us, "an int from 0")
+            raise ConfigError("us", us, "an int of at least 0")
         if interval < 0:
-            raise ConfigError("expected_interval", expected_interval, "an int from 0")
+            raise ConfigError("expected_interval", expected_interval, "an int of at least 0")
         if not histogram_record_corrected(self.state_, self.counts_, value, interval):
             raise OverflowError("the histogram is full: it counts at most 2^62 values")
 
@@ -143,7 +144,7 @@ cdef class LatencyHistogram:
         """`percentile` of each, in a list of the same order, in one pass over the counts.
 
         Raises:
-            ConfigError: it is no sequence, or one of them is outside its range.
+            ConfigError: it is not a sequence, or one of them is outside its range.
         """
         try:
             # Asked, as some that are no sequence say that they are: numpy's arrays without a dimension.
@@ -227,8 +228,7 @@ cdef class LatencyHistogram:
         cdef LatencyHistogram theirs
         cdef size_t size = <size_t>self.state_.counts_len + 1
         cdef int64_t *converted
-        if not isinstance(other, LatencyHistogram):
-            raise ConfigError("other", other, "a LatencyHistogram")
+        check_type("other", other, LatencyHistogram)
         theirs = <LatencyHistogram>other
         converted = <int64_t *>calloc(size, sizeof(int64_t))
         if converted is NULL:
@@ -241,7 +241,7 @@ cdef class LatencyHistogram:
         """Add the counts of `other`, which may have another layout: then each bucket by its lowest value.
 
         Raises:
-            ConfigError: `other` is no LatencyHistogram.
+            ConfigError: `other` is not a LatencyHistogram.
             OverflowError: there would be more than 2^62 values; nothing is added.
         """
         cdef int64_t *converted = self.counts_of(other)
@@ -259,7 +259,7 @@ cdef class LatencyHistogram:
         half way, in an Arena, leaves it so.
 
         Raises:
-            ConfigError: `other` is no LatencyHistogram, or counts more of some value than this one, which
+            ConfigError: `other` is not a LatencyHistogram, or counts more of some value than this one, which
                 keeps its counts then.
         """
         cdef int64_t *converted = self.counts_of(other)
@@ -272,10 +272,9 @@ cdef class LatencyHistogram:
                 there = converted[lacking]
         free(converted)
         if lacking >= 0:
-            which = (
-                "clamped" if lacking == self.state_.counts_len else f"of {lowest_at(self.state_, lacking)}"
-            )
-            raise ConfigError("other", other, f"no counts above this one's: {which} {here}, not {there}")
+            clamped = lacking == self.state_.counts_len
+            of = "above `highest`" if clamped else f"of the value {lowest_at(self.state_, lacking)}"
+            raise ConfigError("other", other, f"at most what this one counts: {here} {of}, not {there}")
 
     def interval_histogram(self):
         """What was recorded since the last call, as a new histogram; this one counts on from 0.
@@ -306,7 +305,7 @@ cdef class LatencyHistogram:
         """The histogram that `encode`, or another HdrHistogram, made this blob (bytes or str) of.
 
         Raises:
-            ValueError: it is no V2 blob, or of a histogram that no LatencyHistogram can be.
+            ValueError: it is not a V2 blob, or one that no LatencyHistogram can be made of.
         """
         cdef LatencyHistogram histogram
         try:

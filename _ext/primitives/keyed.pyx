@@ -45,7 +45,7 @@ from tai_grpc._ext.primitives.limiter cimport (
 )
 
 from tai_grpc._ext.primitives.limiter import refusal
-from tai_grpc.config import check_int
+from tai_grpc.checks import check_int
 from tai_grpc.errors import ConfigError
 
 MAX_KEYS = 100_000_000
@@ -357,7 +357,8 @@ cdef int64_t keyed_wait_ns(KeyedState *table, uint64_t key, int64_t n, int64_t n
 
 
 cdef class KeyedTokenBucket:
-    """A token bucket for each key: `rate` tokens a second, and up to `burst` at once (see TokenBucket).
+    """KeyedTokenBucket(rate, burst, max_keys)\n--\n
+    A token bucket for each key: `rate` tokens a second, and up to `burst` at once (see TokenBucket).
 
     Keys are str, bytes or int (-2^63..2^63 - 1), and "1", b"1" and 1 are three. The memory, 32 bytes for
     each of `max_keys` (1..100,000,000), is set aside at once and never grows: there is no object per key.
@@ -386,6 +387,9 @@ cdef class KeyedTokenBucket:
         self.state_ = <KeyedState *>memory.data
         memcpy(secret, PyBytes_AS_STRING(seed), 16)
         keyed_init(self.state_, self.rate, burst, max_keys, secret[0], secret[1])
+
+    def __repr__(self):
+        return f"<KeyedTokenBucket rate={self.rate:g} burst={self.burst} max_keys={self.max_keys}>"
 
     @property
     def burst(self):
@@ -425,7 +429,7 @@ cdef class KeyedTokenBucket:
         """Take `n` (1..burst) tokens of `key` when they are there now; whether they were.
 
         Raises:
-            ConfigError: `key` is none, or `n` outside its range.
+            ConfigError: `key` is not as above, or `n` is outside its range.
         """
         return keyed_take(self.state_, self.hash_of(key), self.tokens(n), monotonic_ns()) == 0
 
@@ -433,7 +437,7 @@ cdef class KeyedTokenBucket:
         """As `try_acquire`, but a refusal is an error.
 
         Raises:
-            ConfigError: `key` is none, or `n` outside its range.
+            ConfigError: `key` is not as above, or `n` is outside its range.
             RateLimitedError: with `retry_after` in seconds.
         """
         cdef int64_t wait_ns = keyed_take(self.state_, self.hash_of(key), self.tokens(n), monotonic_ns())
@@ -444,6 +448,6 @@ cdef class KeyedTokenBucket:
         """Seconds until `n` (1..burst) tokens of `key` are there, if nobody takes any meanwhile; 0.0: now.
 
         Raises:
-            ConfigError: `key` is none, or `n` outside its range.
+            ConfigError: `key` is not as above, or `n` is outside its range.
         """
         return keyed_wait_ns(self.state_, self.hash_of(key), self.tokens(n), monotonic_ns()) * 1e-9

@@ -14,7 +14,7 @@ from tai_grpc._ext.primitives.arguments cimport natural
 from tai_grpc._ext.primitives.atomics cimport cas, load
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
-from tai_grpc.config import check_float, check_int
+from tai_grpc.checks import check_float, check_int
 from tai_grpc.errors import ConfigError, RateLimitedError
 
 MAX_RATE = 1e9
@@ -92,6 +92,9 @@ cdef class TokenBucket:
         self.owner = memory
         self.state_ = <BucketState *>memory.data
         bucket_init(self.state_, self.rate, burst)
+
+    def __repr__(self):
+        return f"<TokenBucket rate={self.rate:g} burst={self.burst}>"
 
     @property
     def burst(self):

@@ -1,5 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True
-"""What a compiled method costs when it does nothing: the unit in which bench/micro measures the others."""
+"""What a compiled method costs when it does nothing: the unit in which bench/micro measures the others.
+
+It is built with them, so that the same compiler and flags made both, wherever they are measured.
+"""
 
 
 cdef class Noop:

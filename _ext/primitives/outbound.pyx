@@ -34,7 +34,7 @@ from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.histogram cimport LatencyHistogram
 from tai_grpc._ext.primitives.retry cimport RetryBudget, budget_success
 
-from tai_grpc.config import MAX_SECONDS, check_float
+from tai_grpc.checks import MAX_SECONDS, check_float
 from tai_grpc.errors import DeadlineError
 
 cdef extern from *:

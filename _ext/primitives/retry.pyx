@@ -33,7 +33,8 @@ cdef void budget_failure(BudgetState *budget) noexcept nogil:
 
 
 cdef class RetryBudget:
-    """Keeps retries from multiplying the load on a target that is failing already.
+    """RetryBudget(max_tokens=10, token_ratio=0.1)\n--\n
+    Keeps retries from multiplying the load on a target that is failing already.
 
     Each failure that could be retried takes one of `max_tokens` (1..1000), each success gives back
     `token_ratio` (0.001..1000; three decimals count), and retries are allowed while more than half of the
@@ -52,6 +53,9 @@ cdef class RetryBudget:
         self.state_ = <BudgetState *>memory.data
         # Further decimals are cut off, as A6 has it; the half millionth is for 0.57 * 1000 = 569.99...
         budget_init(self.state_, config.max_tokens * 1000, <int64_t>(config.token_ratio * 1000 + 5e-7))
+
+    def __repr__(self):
+        return f"<RetryBudget {self.tokens:g} of {self.max_tokens} tokens>"
 
     def try_retry(self):
         """Whether a retry may be made now. Takes nothing: the failure before it did."""

@@ -30,7 +30,7 @@ def share(Region region not None, name, str what not None, primitive):
     `what` says what it is: a kind, then FIELD=VALUE for its configuration, with spaces between.
 
     Raises:
-        ConfigError: `name` is none.
+        ConfigError: `name` is not a str of 1 to 128 bytes in UTF-8.
         ArenaError: the region is full or damaged, or `name` is something else there.
     """
     cdef bint made = False
@@ -71,7 +71,7 @@ def share(Region region not None, name, str what not None, primitive):
     else:
         raise TypeError(f"{type(primitive).__name__} cannot be shared")
     if not sound:
-        raise region.damaged(f"the state of {name!r} is none of {what}")
+        raise region.damaged(f"the state of {name!r} cannot be that of {what}")
 
 
 # Whether `state` can be what became of `fresh`: the same configuration, and nothing that would overflow.

@@ -13,6 +13,7 @@ from tai_grpc.resilience import (
     AdaptiveLimiter,
     Backoff,
     Bulkhead,
+    CallOutcome,
     CircuitBreaker,
     CircuitBreakerConfig,
     Counter,
@@ -20,7 +21,6 @@ from tai_grpc.resilience import (
     LatencyHistogram,
     LoadBalancer,
     LoadBalancingStrategy,
-    Outcome,
     RetryBudget,
     TokenBucket,
 )
@@ -123,7 +123,7 @@ BREAKER: Final = {
     "permit taken and settled": Statement(
         "breaker.settle(breaker.acquire(), success)",
         "noop.nothing()",
-        lambda: {"breaker": CircuitBreaker(), "success": Outcome.SUCCESS},
+        lambda: {"breaker": CircuitBreaker(), "success": CallOutcome.SUCCESS},
     ),
     "check, open": Statement("breaker.is_call_allowed()", "noop.nothing()", _refusing_breaker),
     "with block": Statement("with breaker: pass", "noop.nothing()", lambda: {"breaker": CircuitBreaker()}),

@@ -10,6 +10,15 @@ from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from tai_grpc.checks import (
+    MAX_CONCURRENT,
+    MAX_SECONDS,
+    check_address,
+    check_float,
+    check_int,
+    check_member,
+    check_type,
+)
 from tai_grpc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,70 +28,7 @@ if TYPE_CHECKING:
 _TRANSIENT_CODES: Final = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
-_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _METHOD: Final = re.compile(r"[^\s/]+/[^\s/]+")
-
-
-def check_int(name: str, value: object, low: int, high: int) -> int:
-    """Return `value` when it is an int within `low`..`high`.
-
-    Raises:
-        ConfigError: naming the field and the range.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(name, value, f"an int from {low} to {high}")
-    return value
-
-
-def check_float(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
-    """Return `value` as a float when it is a finite number within `low`..`high` (`above`: not `low` itself).
-
-    Raises:
-        ConfigError: naming the field and the range.
-    """
-    accepted = f"a number {'above' if above else 'from'} {low:g} {'and up ' if above else ''}to {high:g}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigError(name, value, accepted)
-    if not low <= value <= high or (above and value == low):
-        raise ConfigError(name, value, accepted)
-    return float(value)
-
-
-def check_member(name: str, value: object, members: type[Enum]) -> None:
-    """Let `value` pass when it is one of `members`.
-
-    Raises:
-        ConfigError: naming the field and the members.
-    """
-    if not isinstance(value, members):
-        raise ConfigError(name, value, f"one of {', '.join(map(str, members))}")
-
-
-def check_type(name: str, value: object, kind: type) -> None:
-    """Let `value` pass when it is a `kind`.
-
-    Raises:
-        ConfigError: naming the field and the type.
-    """
-    if not isinstance(value, kind):
-        raise ConfigError(name, value, f"a {kind.__name__}")
-
-
-def check_address(name: str, value: object) -> str:
-    """Return `value` when it is HOST:PORT, [IPV6]:PORT or unix:PATH.
-
-    Raises:
-        ConfigError: naming the field and the accepted forms.
-    """
-    accepted = "HOST:PORT (port 0 to 65535), [IPV6]:PORT or unix:PATH"
-    if not isinstance(value, str):
-        raise ConfigError(name, value, accepted)
-    if value.startswith("unix:") and len(value) > len("unix:"):
-        return value
-    match = _ADDRESS.fullmatch(value)
-    if match is None or int(match[1]) > 65535:
-        raise ConfigError(name, value, accepted)
-    return value
 
 
 Transport = Literal["native", "grpcio"]
@@ -96,16 +42,6 @@ def check_transport(value: object) -> None:
     """
     if value not in ("native", "grpcio", None):
         raise ConfigError("transport", value, "'native', 'grpcio' or None")
-
-
-MAX_SECONDS: Final = 86_400.0 * 7
-"""The longest duration that any setting accepts: a week."""
-
-MAX_CONCURRENT: Final = 1_000_000
-"""The most calls that a limit of concurrency may let run at once."""
-
-MAX_WAITERS: Final = 1_000_000
-"""The most tasks and threads that a limit may let wait for their turn."""
 
 
 class LoadBalancingStrategy(Enum):
@@ -185,10 +121,8 @@ class OutlierConfig:
             accepted = f"at least base_ejection_time ({self.base_ejection_time:g})"
             raise ConfigError("max_ejection_time", self.max_ejection_time, accepted)
         check_int("max_ejection_percent", self.max_ejection_percent, 1, 100)
-        if self.success_rate is not None:
-            check_type("success_rate", self.success_rate, SuccessRateEjection)
-        if self.failure_percentage is not None:
-            check_type("failure_percentage", self.failure_percentage, FailurePercentageEjection)
+        check_type("success_rate", self.success_rate, SuccessRateEjection, optional=True)
+        check_type("failure_percentage", self.failure_percentage, FailurePercentageEjection, optional=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,33 +157,35 @@ class Jitter(Enum):
     DECORRELATED = "decorrelated"
 
 
-class Outcome(IntEnum):
+class CallOutcome(IntEnum):
     """What a call says of its target. IGNORED: nothing, as when the caller gave it up."""
 
     SUCCESS = 0
     FAILURE = 1
     IGNORED = 2
 
+    __str__ = Enum.__str__
 
-CODE_OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
+
+CODE_OUTCOMES: Final[Mapping[str, CallOutcome]] = MappingProxyType(
     {
-        "OK": Outcome.SUCCESS,
-        "CANCELLED": Outcome.IGNORED,
-        "UNKNOWN": Outcome.FAILURE,
-        "INVALID_ARGUMENT": Outcome.SUCCESS,
-        "DEADLINE_EXCEEDED": Outcome.FAILURE,
-        "NOT_FOUND": Outcome.SUCCESS,
-        "ALREADY_EXISTS": Outcome.SUCCESS,
-        "PERMISSION_DENIED": Outcome.SUCCESS,
-        "RESOURCE_EXHAUSTED": Outcome.FAILURE,
-        "FAILED_PRECONDITION": Outcome.SUCCESS,
-        "ABORTED": Outcome.SUCCESS,
-        "OUT_OF_RANGE": Outcome.SUCCESS,
-        "UNIMPLEMENTED": Outcome.SUCCESS,
-        "INTERNAL": Outcome.FAILURE,
-        "UNAVAILABLE": Outcome.FAILURE,
-        "DATA_LOSS": Outcome.FAILURE,
-        "UNAUTHENTICATED": Outcome.SUCCESS,
+        "OK": CallOutcome.SUCCESS,
+        "CANCELLED": CallOutcome.IGNORED,
+        "UNKNOWN": CallOutcome.FAILURE,
+        "INVALID_ARGUMENT": CallOutcome.SUCCESS,
+        "DEADLINE_EXCEEDED": CallOutcome.FAILURE,
+        "NOT_FOUND": CallOutcome.SUCCESS,
+        "ALREADY_EXISTS": CallOutcome.SUCCESS,
+        "PERMISSION_DENIED": CallOutcome.SUCCESS,
+        "RESOURCE_EXHAUSTED": CallOutcome.FAILURE,
+        "FAILED_PRECONDITION": CallOutcome.SUCCESS,
+        "ABORTED": CallOutcome.SUCCESS,
+        "OUT_OF_RANGE": CallOutcome.SUCCESS,
+        "UNIMPLEMENTED": CallOutcome.SUCCESS,
+        "INTERNAL": CallOutcome.FAILURE,
+        "UNAVAILABLE": CallOutcome.FAILURE,
+        "DATA_LOSS": CallOutcome.FAILURE,
+        "UNAUTHENTICATED": CallOutcome.SUCCESS,
     }
 )
 """What each gRPC code says of the endpoint: many are answers of a healthy server, and CANCELLED is the
@@ -296,7 +232,7 @@ class CircuitBreakerConfig:
     slow_call_duration: float | None = None
     slow_call_rate_threshold: float = 1.0
     success_threshold: int | None = None
-    outcome_of: Callable[[BaseException], Outcome] | None = None
+    outcome_of: Callable[[BaseException], CallOutcome] | None = None
 
     def __post_init__(self) -> None:
         check_int("failure_threshold", self.failure_threshold, 1, 65535)
@@ -537,7 +473,8 @@ class GrpcServerConfig:
     Every call ends within `max_timeout` seconds (streams of a watch excepted: see `max_stream_timeout`).
     Calls in flight when the server is asked to stop have `grace` seconds to finish. At most
     `max_concurrent_calls` run at once; one more is refused with RESOURCE_EXHAUSTED. A watcher with more than
-    `max_watch_backlog` updates unread is cut off. `transport` is "native" or "grpcio", None: the native one
+    `max_watch_backlog` updates unread is cut off. `store_limits` are those of the store in memory that a
+    server has when it is given none. `transport` is "native" or "grpcio", None: the native one
     where it was built. Without `control_plane` only the servicers that were added are served, with
     grpc.health.v1 and reflection. With `reuse_port` other processes of this user may listen on the same port
     (SO_REUSEPORT), and the system deals out the connections; see `run_workers`, which needs no such setting.

@@ -47,7 +47,7 @@ class RateLimitedError(TaiGrpcError):
 
 
 class ConcurrencyLimitedError(TaiGrpcError):
-    """As many calls run already as a limit of concurrency lets run. When one ends, another may begin."""
+    """The limit of calls that run at once is reached. When one ends, another may begin."""
 
 
 class DeadlineError(TaiGrpcError, TimeoutError):

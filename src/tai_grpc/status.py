@@ -9,7 +9,7 @@ from typing import Final
 import grpc
 from grpc import StatusCode
 
-from tai_grpc.config import CODE_OUTCOMES, Outcome
+from tai_grpc.config import CODE_OUTCOMES, CallOutcome
 from tai_grpc.errors import TaiGrpcError
 
 __all__ = ["ENDPOINT_FAILURES", "CallError", "Metadata", "StatusCode"]
@@ -17,7 +17,7 @@ __all__ = ["ENDPOINT_FAILURES", "CallError", "Metadata", "StatusCode"]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 ENDPOINT_FAILURES: Final = frozenset(
-    code for code in StatusCode if CODE_OUTCOMES[code.name] is Outcome.FAILURE
+    code for code in StatusCode if CODE_OUTCOMES[code.name] is CallOutcome.FAILURE
 )
 """Codes that speak against the endpoint: see `config.CODE_OUTCOMES`."""
 

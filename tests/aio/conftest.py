@@ -24,10 +24,12 @@ from typing import Any
 import pytest
 import uvloop
 
+from aio.background import Background
 from aio.certificates import Certificates
 from aio.implementations import IMPLEMENTATIONS
 from aio.link import Link
 from interop.generated import Generated, generated
+from tai_grpc.aio import BlockingChannel, blocking_channel
 
 # A test that waits longer waits for something that will not come; the slowest takes about two seconds.
 LIMIT = 30.0
@@ -50,6 +52,29 @@ async def link(rpc: Any) -> AsyncIterator[Link]:
     """Servers and channels of the implementation, closed at the end."""
     async with Link(rpc) as link:
         yield link
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    """Servers of ours in a thread."""
+    background = Background()
+    yield background
+    background.close()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., BlockingChannel]]:
+    """Open channels for threads, closed at the end; options without their `grpc.`."""
+    channels: list[BlockingChannel] = []
+
+    def make(target: str, credentials: Any = None, **options: Any) -> BlockingChannel:
+        arguments = [(f"grpc.{name}", value) for name, value in options.items()]
+        channels.append(blocking_channel(target, credentials, arguments))
+        return channels[-1]
+
+    yield make
+    for channel in channels:
+        channel.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,8 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
+from aio.background import Background
 from aio.certificates import Certificates
 from aio.peer import (
     DATA,
@@ -29,8 +29,6 @@ from aio.peer import (
     PING,
     REFUSED_STREAM,
     Peer,
-    Script,
-    scripted,
 )
 from client.kinds import unused_address
 from tai_grpc import aio
@@ -38,108 +36,6 @@ from tai_grpc.aio import BlockingChannel, BlockingRpcError, blocking_channel
 from tai_grpc.errors import ConfigError
 
 METHOD = "/test.Scripted/Call"
-
-
-class Background:
-    """An event loop in a thread, with servers on it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._stack = AsyncExitStack()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
-
-    def scripted(self, *scripts: Script) -> str:
-        return str(self.run(self._stack.enter_async_context(scripted(*scripts))).target)
-
-    def serve(self, credentials: Any = None, address: str = "127.0.0.1:0") -> str:
-        return str(self.run(self._serve(credentials, address)))
-
-    async def _serve(self, credentials: Any, address: str) -> str:
-        server = aio.server(options=(("grpc.so_reuseport", 0),))
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", HANDLERS),))
-        if credentials is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, credentials)
-        await server.start()
-        self._stack.push_async_callback(server.stop, None)
-        return address if address.startswith("unix:") else f"localhost:{port}"
-
-    def stop_servers(self) -> None:
-        self.run(self._stack.aclose())
-
-    def close(self) -> None:
-        self.stop_servers()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def one(request: bytes, context: Any) -> bytes:
-    await context.send_initial_metadata((("early", "yes"), ("early-bin", b"\0\xff")))
-    context.set_trailing_metadata((("late", dict(context.invocation_metadata()).get("asked", "")),))
-    return request
-
-
-async def fail(request: bytes, context: Any) -> bytes:
-    await context.abort(StatusCode.FAILED_PRECONDITION, "n\u00f6", (("late", "yes"),))
-    return request
-
-
-async def hang(request: bytes, context: Any) -> bytes:
-    await asyncio.Event().wait()
-    return request
-
-
-async def count(request: bytes, context: Any) -> AsyncIterator[bytes]:
-    number, size = map(int, request.split())
-    for _ in range(number):
-        yield b"x" * size
-
-
-async def join(requests: AsyncIterator[bytes], context: Any) -> bytes:
-    return b"%d" % sum([len(request) async for request in requests])
-
-
-async def upper(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-    async for request in requests:
-        yield request.upper()
-
-
-HANDLERS: dict[str, Any] = {
-    "One": grpc.unary_unary_rpc_method_handler(one),
-    "Fail": grpc.unary_unary_rpc_method_handler(fail),
-    "Hang": grpc.unary_unary_rpc_method_handler(hang),
-    "Count": grpc.unary_stream_rpc_method_handler(count),
-    "Join": grpc.stream_unary_rpc_method_handler(join),
-    "Upper": grpc.stream_stream_rpc_method_handler(upper),
-}
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    background = Background()
-    yield background
-    background.close()
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[..., BlockingChannel]]:
-    """Open channels, closed at the end; options without their `grpc.`."""
-    channels: list[BlockingChannel] = []
-
-    def make(target: str, credentials: Any = None, **options: Any) -> BlockingChannel:
-        arguments = [(f"grpc.{name}", value) for name, value in options.items()]
-        channels.append(blocking_channel(target, credentials, arguments))
-        return channels[-1]
-
-    yield make
-    for channel in channels:
-        channel.close()
 
 
 def descriptors() -> int:
@@ -516,3 +412,28 @@ def test_what_is_not_supported_is_refused_by_name(opened: Any) -> None:
         opened("localhost:1", lb_policy_name="round_robin")
     with pytest.raises(ConfigError, match="xds"):
         opened("xds:///a")
+
+
+class Watching(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
+    """An interceptor of grpc's, which keeps how the calls with one response ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[StatusCode, Any]] = []
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        call = continuation(details, request)
+        call.add_done_callback(lambda ended: self.ended.append((ended.code(), ended.exception())))
+        assert call.done()
+        return call
+
+    def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return continuation(details, (request + b"!" for request in requests))
+
+
+def test_grpcs_own_interceptors_take_it(background: Background, opened: Any) -> None:
+    watching = Watching()
+    channel: Any = grpc.intercept_channel(opened(background.serve()), watching)
+    assert channel.unary_unary("/test.Echo/One")(b"a") == b"a"
+    assert list(channel.stream_stream("/test.Echo/Upper")(iter([b"a", b"b"]))) == [b"A!", b"B!"]
+    error = error_of(lambda: channel.unary_unary("/test.Echo/Fail")(b""))
+    assert watching.ended == [(StatusCode.OK, None), (StatusCode.FAILED_PRECONDITION, error)]

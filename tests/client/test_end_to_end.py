@@ -143,9 +143,9 @@ async def test_a_watch_ends_with_the_server_and_says_why() -> None:
 async def test_the_breakers_predicate_says_what_a_status_means() -> None:
     """Here NOT_FOUND speaks against the endpoint, which by default it does not."""
 
-    def outcome_of(error: BaseException) -> tg.Outcome:
+    def outcome_of(error: BaseException) -> tg.CallOutcome:
         assert isinstance(error, tg.CallError)
-        return tg.Outcome.FAILURE if error.code() is StatusCode.NOT_FOUND else tg.Outcome.IGNORED
+        return tg.CallOutcome.FAILURE if error.code() is StatusCode.NOT_FOUND else tg.CallOutcome.IGNORED
 
     breaker = tg.CircuitBreakerConfig(failure_threshold=2, outcome_of=outcome_of)
     server = tg.GrpcServer(tg.GrpcServerConfig(listen="127.0.0.1:0"))

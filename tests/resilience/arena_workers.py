@@ -25,7 +25,7 @@ from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc.config import CircuitBreakerConfig, Window
 from tai_grpc.errors import ArenaError
 from tai_grpc.resilience.arena import Arena
-from tai_grpc.resilience.circuit_breaker import Outcome
+from tai_grpc.resilience.circuit_breaker import CallOutcome
 
 WORKERS = 4
 SIZE = 1 << 23
@@ -101,7 +101,7 @@ def operations(arena: Arena, mine: memoryview) -> list[Callable[[], object]]:
             mine[PERMITS + 1 + mine[PERMITS]] = permit
             mine[PERMITS] += 1
             if mine[PERMITS] % 2:  # the others are never reported
-                breaker.settle(permit, Outcome.FAILURE)
+                breaker.settle(permit, CallOutcome.FAILURE)
 
     def create() -> None:
         """The same names in the same order in every worker: they often make one at the same time."""

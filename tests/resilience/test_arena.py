@@ -10,7 +10,7 @@ from tai_grpc._ext.primitives.clock import FrozenClock
 from tai_grpc.config import CircuitBreakerConfig, Window
 from tai_grpc.errors import ArenaError, ConfigError
 from tai_grpc.resilience.arena import Arena
-from tai_grpc.resilience.circuit_breaker import CircuitState, Outcome
+from tai_grpc.resilience.circuit_breaker import CallOutcome, CircuitState
 from tai_grpc.resilience.limits import TokenBucket
 
 SIZE = 1 << 18
@@ -35,7 +35,7 @@ def test_a_breaker_is_one_for_all(path: Path) -> None:
         permits = [first.acquire(), second.acquire(), first.acquire(), second.acquire()]
         assert permits[3] == -1
         for permit in permits[:3]:
-            second.settle(permit, Outcome.SUCCESS)
+            second.settle(permit, CallOutcome.SUCCESS)
         assert (first.state, first.name) == (CircuitState.CLOSED, "db")
 
 
@@ -109,22 +109,22 @@ def test_the_same_number_in_another_form_is_the_same_configuration(path: Path) -
     [
         (
             lambda arena: arena.breaker("breaker", CircuitBreakerConfig(open_timeout=2.5)),
-            "'breaker' is open_timeout=30 there, not open_timeout=2.5",
+            "'breaker' has open_timeout=30, not open_timeout=2.5",
         ),
-        (lambda arena: arena.token_bucket("bucket", 10, 6), "'bucket' is burst=5 there, not burst=6"),
-        (lambda arena: arena.token_bucket("bucket", 11, 5), "'bucket' is rate=10 there, not rate=11"),
+        (lambda arena: arena.token_bucket("bucket", 10, 6), "'bucket' has burst=5, not burst=6"),
+        (lambda arena: arena.token_bucket("bucket", 11, 5), "'bucket' has rate=10, not rate=11"),
         (
             lambda arena: arena.retry_budget("budget", 11),
-            "'budget' is max_tokens=10 there, not max_tokens=11",
+            "'budget' has max_tokens=10, not max_tokens=11",
         ),
         (
             lambda arena: arena.histogram("histogram", 1, 1000, 3),
-            "'histogram' is significant_digits=2 there, not significant_digits=3",
+            "'histogram' has significant_digits=2, not significant_digits=3",
         ),
-        (lambda arena: arena.counter("bucket"), "'bucket' is TokenBucket there, not Counter"),
+        (lambda arena: arena.counter("bucket"), "'bucket' is a TokenBucket, not a Counter"),
         (
             lambda arena: arena.breaker("histogram"),
-            "'histogram' is LatencyHistogram there, not CircuitBreaker",
+            "'histogram' is a LatencyHistogram, not a CircuitBreaker",
         ),
     ],
 )
@@ -164,8 +164,8 @@ def spoiled(path: Path, at: int, data: bytes) -> None:
             f"has {SIZE - 1} bytes, not size={SIZE}: it was truncated",
         ),
         (lambda path: os.truncate(path, 0), "has 0 bytes"),
-        (lambda path: path.write_bytes(os.urandom(SIZE)), "is no arena"),
-        (lambda path: path.write_bytes(bytes(SIZE)), "is no arena"),
+        (lambda path: path.write_bytes(os.urandom(SIZE)), "is not an arena"),
+        (lambda path: path.write_bytes(bytes(SIZE)), "is not an arena"),
         (lambda path: spoiled(path, 8, b"\x07"), "layout version 7, not 1"),
         (lambda path: spoiled(path, 16, b"\x01"), "is damaged: its header's checksum is wrong"),
         (lambda path: spoiled(path, 64, b"\x01"), "is damaged: .* bytes of it are in use"),
@@ -181,6 +181,20 @@ def test_a_file_that_is_no_arena_is_refused(
     with pytest.raises(ArenaError, match=f"^arena {path} .*{message}"):
         Arena(path, SIZE)
     assert path.read_bytes() == before
+
+
+def test_errors_of_the_system_name_the_path_that_was_given(tmp_path: Path) -> None:
+    """And not that of the file which becomes the arena, nor its folder."""
+    for path in (tmp_path / "missing" / "x", tmp_path / "plain" / "x"):
+        (tmp_path / "plain").touch()
+        with pytest.raises(OSError, match=f"directory: '{path}'$") as refused:
+            Arena(path, SIZE)
+        assert refused.value.filename == str(path)
+
+
+def test_no_name_is_not_the_working_folder() -> None:
+    with pytest.raises(ConfigError, match=r"^path='': expected a path that is not empty"):
+        Arena("", SIZE)
 
 
 def test_another_size_is_refused(path: Path) -> None:
@@ -240,7 +254,7 @@ def test_a_wrong_size_is_refused(path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("wrong", [5, b"/tmp/arena", True])
 def test_a_wrong_path_is_refused(wrong: str) -> None:
-    with pytest.raises(ConfigError, match=r"path=.*a path, or None"):
+    with pytest.raises(ConfigError, match=r"path=.*a path that is not empty, or None"):
         Arena(wrong, SIZE)
 
 

@@ -15,10 +15,10 @@ from grpc.aio import AioRpcError, Metadata
 from tai_grpc._ext.primitives.clock import FrozenClock
 from tai_grpc.errors import CircuitOpenError, ConfigError
 from tai_grpc.resilience.circuit_breaker import (
+    CallOutcome,
     CircuitBreaker,
     CircuitBreakerConfig,
     CircuitState,
-    Outcome,
     Window,
 )
 from tai_grpc.status import ENDPOINT_FAILURES, CallError
@@ -357,7 +357,7 @@ FAILURES = {
 }
 
 
-def outcome_of(error: BaseException, **settings: Any) -> Outcome:
+def outcome_of(error: BaseException, **settings: Any) -> CallOutcome:
     """What a breaker makes of a call that ends with `error`: the probe of a HALF_OPEN one tells all three."""
     with FrozenClock() as clock:
         config = CircuitBreakerConfig(
@@ -369,7 +369,8 @@ def outcome_of(error: BaseException, **settings: Any) -> Outcome:
         with pytest.raises(type(error)) as caught, breaker:
             raise error
         assert caught.value is error
-        return {CLOSED: Outcome.SUCCESS, OPEN: Outcome.FAILURE, HALF_OPEN: Outcome.IGNORED}[breaker.state]
+        said = {CLOSED: CallOutcome.SUCCESS, OPEN: CallOutcome.FAILURE, HALF_OPEN: CallOutcome.IGNORED}
+        return said[breaker.state]
 
 
 class Coded(Exception):  # noqa: N818 - what is tested is not its name
@@ -386,43 +387,43 @@ def refuse_to_say() -> object:
 @pytest.mark.parametrize("code", grpc.StatusCode)
 def test_what_a_status_says_of_the_target(code: grpc.StatusCode) -> None:
     """Of grpc's own error, and of this package's."""
-    expected = Outcome.FAILURE if code in FAILURES else Outcome.SUCCESS
+    expected = CallOutcome.FAILURE if code in FAILURES else CallOutcome.SUCCESS
     if code is grpc.StatusCode.CANCELLED:
-        expected = Outcome.IGNORED
+        expected = CallOutcome.IGNORED
     assert outcome_of(AioRpcError(code, Metadata(), Metadata(), "why")) is expected
     assert outcome_of(CallError(code, "why", method="a.B/C", endpoint="a:1", attempts=1)) is expected
-    assert (code in ENDPOINT_FAILURES) is (expected is Outcome.FAILURE)
+    assert (code in ENDPOINT_FAILURES) is (expected is CallOutcome.FAILURE)
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (KeyError("broken"), Outcome.FAILURE),
-        (TimeoutError(), Outcome.FAILURE),
-        (grpc.RpcError(), Outcome.FAILURE),
-        (asyncio.CancelledError(), Outcome.IGNORED),
-        (KeyboardInterrupt(), Outcome.IGNORED),
-        (SystemExit(1), Outcome.IGNORED),
-        (GeneratorExit(), Outcome.IGNORED),
-        (Coded(404), Outcome.FAILURE),
-        (Coded("NOT_FOUND"), Outcome.FAILURE),
-        (Coded(lambda: None), Outcome.FAILURE),
-        (Coded(lambda: 5), Outcome.FAILURE),
-        (Coded(lambda: Window.COUNT), Outcome.FAILURE),
-        (Coded(lambda: grpc.StatusCode.NOT_FOUND), Outcome.SUCCESS),
+        (KeyError("broken"), CallOutcome.FAILURE),
+        (TimeoutError(), CallOutcome.FAILURE),
+        (grpc.RpcError(), CallOutcome.FAILURE),
+        (asyncio.CancelledError(), CallOutcome.IGNORED),
+        (KeyboardInterrupt(), CallOutcome.IGNORED),
+        (SystemExit(1), CallOutcome.IGNORED),
+        (GeneratorExit(), CallOutcome.IGNORED),
+        (Coded(404), CallOutcome.FAILURE),
+        (Coded("NOT_FOUND"), CallOutcome.FAILURE),
+        (Coded(lambda: None), CallOutcome.FAILURE),
+        (Coded(lambda: 5), CallOutcome.FAILURE),
+        (Coded(lambda: Window.COUNT), CallOutcome.FAILURE),
+        (Coded(lambda: grpc.StatusCode.NOT_FOUND), CallOutcome.SUCCESS),
     ],
     ids=repr,
 )
-def test_what_an_exception_says_of_the_target(error: BaseException, expected: Outcome) -> None:
+def test_what_an_exception_says_of_the_target(error: BaseException, expected: CallOutcome) -> None:
     assert outcome_of(error) is expected
 
 
-@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("outcome", CallOutcome)
 @pytest.mark.parametrize("error", [KeyError(), KeyboardInterrupt(), Coded(lambda: grpc.StatusCode.OK)])
-def test_outcome_of_decides_before_the_default(error: BaseException, outcome: Outcome) -> None:
+def test_outcome_of_decides_before_the_default(error: BaseException, outcome: CallOutcome) -> None:
     seen: list[BaseException] = []
 
-    def say(error: BaseException) -> Outcome:
+    def say(error: BaseException) -> CallOutcome:
         seen.append(error)
         return outcome
 
@@ -434,7 +435,7 @@ def test_outcome_of_decides_before_the_default(error: BaseException, outcome: Ou
     ("answer", "told"),
     [
         (refuse_to_say, "no code"),
-        (lambda: 1, "outcome_of=1: expected a function that returns an Outcome"),
+        (lambda: 1, "outcome_of=1: expected a function that returns a CallOutcome"),
         (lambda: None, "outcome_of=None"),
         (lambda: sys.exit(3), "3"),
     ],
@@ -445,8 +446,8 @@ def test_an_outcome_of_that_breaks_breaks_no_call(
     """The caller gets the error of the call, sys.unraisablehook that of the function; the default judges."""
     heard: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: heard.append(str(args.exc_value)))
-    assert outcome_of(KeyError(), outcome_of=lambda error: answer()) is Outcome.FAILURE
-    assert outcome_of(asyncio.CancelledError(), outcome_of=lambda error: answer()) is Outcome.IGNORED
+    assert outcome_of(KeyError(), outcome_of=lambda error: answer()) is CallOutcome.FAILURE
+    assert outcome_of(asyncio.CancelledError(), outcome_of=lambda error: answer()) is CallOutcome.IGNORED
     assert len(heard) == 2
     assert all(message.startswith(told) for message in heard)
 
@@ -454,7 +455,7 @@ def test_an_outcome_of_that_breaks_breaks_no_call(
 def test_an_error_whose_code_breaks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: heard.append(str(args.exc_value)))
-    assert outcome_of(Coded(refuse_to_say)) is Outcome.FAILURE
+    assert outcome_of(Coded(refuse_to_say)) is CallOutcome.FAILURE
     assert heard == ["no code"]
 
 

@@ -28,9 +28,12 @@ async def test_by_default_nobody_waits() -> None:
     bulkhead = Bulkhead(1)
     with bulkhead as entered:
         assert entered is bulkhead
-        with pytest.raises(ConcurrencyLimitedError, match=r"1 calls run already$"), bulkhead:
+        with (
+            pytest.raises(ConcurrencyLimitedError, match=r"limit of concurrent calls \(1\) is reached$"),
+            bulkhead,
+        ):
             pytest.fail("it was entered")
-        with pytest.raises(ConcurrencyLimitedError, match=r"1 calls run already$"):
+        with pytest.raises(ConcurrencyLimitedError, match=r"limit of concurrent calls \(1\) is reached$"):
             async with bulkhead:
                 pytest.fail("it was entered")
     async with bulkhead:
@@ -42,7 +45,7 @@ async def test_whoever_came_first_goes_in_first_and_the_line_has_an_end() -> Non
     bulkhead, entered = Bulkhead(1, max_waiting=5), list[int]()
     async with bulkhead:
         tasks = await in_line(bulkhead, entered, 5)
-        with pytest.raises(ConcurrencyLimitedError, match="1 calls run already and 5 wait"):
+        with pytest.raises(ConcurrencyLimitedError, match=r"\(1\) is reached, and 5 calls wait"):
             async with bulkhead:
                 pytest.fail("it was entered")
     await asyncio.gather(*tasks)
@@ -96,10 +99,10 @@ async def test_whoever_is_cancelled_whenever_no_place_is_lost() -> None:
 async def test_one_that_waits_too_long_is_refused() -> None:
     bulkhead = Bulkhead(1, max_waiting=1, max_wait=0.01)
     async with bulkhead:
-        with pytest.raises(ConcurrencyLimitedError, match=r"no place in 0\.01 s"):
+        with pytest.raises(ConcurrencyLimitedError, match=r"\(1\) was reached for 0\.01 s"):
             async with bulkhead:
                 pytest.fail("it was entered")
-        with pytest.raises(ConcurrencyLimitedError, match=r"no place in 0\.01 s"), bulkhead:
+        with pytest.raises(ConcurrencyLimitedError, match=r"\(1\) was reached for 0\.01 s"), bulkhead:
             pytest.fail("it was entered")
     assert (bulkhead.in_flight, bulkhead.waiting) == (0, 0)
 

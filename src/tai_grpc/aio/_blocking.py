@@ -2,7 +2,8 @@
 
 A call is made in the thread that makes it: that one connects, sends, and reads, for the others as well while
 they wait (see `_ext/aio/sharing.pyx`). Only a call with a stream of requests has a thread, which reads them
-from their iterator. What grpc.Channel has beyond that is not here: `future()`, `subscribe()`, interceptors.
+from their iterator, and a channel that somebody has subscribed to, which tells them its states. What
+grpc.Channel has beyond that is not here: `future()` and interceptors.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tai_grpc.aio._blocking_calls import (
 )
 from tai_grpc.aio._blocking_keeper import Keeper
 from tai_grpc.aio._blocking_start import Starter
+from tai_grpc.aio._blocking_states import Subscriptions
 from tai_grpc.aio._channel_options import channel_options
 from tai_grpc.aio._connection import settings_of
 from tai_grpc.aio._credentials import ChannelSecurity, channel_security
@@ -44,6 +46,7 @@ class BlockingChannel:
             raise ConfigError("options['grpc.lb_policy_name']", chosen.policy, "pick_first on this channel")
         settings = settings_of(parsed, chosen, None if security is None else security.ssl_context)
         self.keeper = Keeper(parsed, settings)
+        self._subscriptions = Subscriptions(self.keeper)
         self.starter = Starter(
             self.keeper, settings, chosen, () if security is None else security.call_credentials
         )
@@ -59,6 +62,22 @@ class BlockingChannel:
     def close(self) -> None:
         """Take no more calls, end those under way with CANCELLED, and disconnect. Closing twice is fine."""
         self.starter.close()
+
+    def subscribe(
+        self, callback: Callable[[grpc.ChannelConnectivity], object], try_to_connect: bool | None = False
+    ) -> None:
+        """Have a thread call `callback` with the state of the channel, now and whenever it is another.
+
+        With `try_to_connect` it connects, again and again until it has succeeded once or nobody is
+        subscribed. As there is no thread that would watch a connection without calls, its loss is told when
+        the next call finds it lost. The last state is SHUTDOWN, after `close`. The child of a fork has no
+        subscriptions.
+        """
+        self._subscriptions.add(callback, connect=bool(try_to_connect))
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], object]) -> None:
+        """End one subscription of `callback`, if there is one. A call of it may be under way still."""
+        self._subscriptions.remove(callback)
 
     def unary_unary(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn, Self
 
 import grpc
 from grpc import CallCredentials, StatusCode
@@ -17,7 +17,10 @@ _OK: Final = 0
 
 
 class BlockingRpcError(grpc.RpcError):
-    """A call failed: its status, as in any `grpc.RpcError`."""
+    """A call failed: its status, as in any `grpc.RpcError`.
+
+    It is also what grpc's interceptors have in hand when a call failed: a future that is done.
+    """
 
     def __init__(
         self, code: StatusCode, details: str, initial_metadata: Entries = (), trailing_metadata: Entries = ()
@@ -39,6 +42,18 @@ class BlockingRpcError(grpc.RpcError):
 
     def trailing_metadata(self) -> Entries:  # type: ignore[override]  # the stubs' own tuple type is private
         return self._trailing_metadata
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> NoReturn:
+        raise self
+
+    def exception(self, timeout: float | None = None) -> Self:
+        return self
+
+    def add_done_callback(self, fn: Callable[[Self], object]) -> None:
+        fn(self)
 
 
 class _MultiCallable:
@@ -102,7 +117,22 @@ class _MultiCallable:
         return _read(data, self._deserialize, ended)
 
 
-class UnaryUnaryMultiCallable(_MultiCallable):
+class _OneResponseMultiCallable(_MultiCallable):
+    """One that grpc's blocking interface can also start without waiting for its response."""
+
+    def future(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: there is no thread in which the call would go on.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "a blocking channel of tai_grpc.aio has no future(): make the call in a thread of yours, such as "
+            "those of concurrent.futures.ThreadPoolExecutor, or on a channel of asyncio"
+        )
+
+
+class UnaryUnaryMultiCallable(_OneResponseMultiCallable):
     """One request, one response."""
 
     def __call__(  # noqa: PLR0917 - grpc's own signature
@@ -155,7 +185,7 @@ class UnaryStreamMultiCallable(_MultiCallable):
         return ResponseIterator(Attempt(self._starter.keeper, start), self._deserialize)
 
 
-class StreamUnaryMultiCallable(_MultiCallable):
+class StreamUnaryMultiCallable(_OneResponseMultiCallable):
     """A stream of requests, one response."""
 
     def __call__(  # noqa: PLR0917 - grpc's own signature

@@ -6,9 +6,10 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Final
 
-from grpc import StatusCode
+from grpc import ChannelConnectivity, StatusCode
 
 from tai_grpc._ext.aio.blocking import BlockingConnection
 from tai_grpc._ext.aio.client_session import DEADLINE_PASSED
@@ -51,31 +52,52 @@ class Keeper:
         self._draining: list[BlockingConnection] = []
         self._opening: Opening | None = None
         self._closed: str | None = None
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
+        """Held for what is here; notified after each change of `state`."""
         _keepers.add(self)
 
-    def connection(self, deadline_ns: int, *, wait_for_ready: bool) -> BlockingConnection:
+    @property
+    def state(self) -> ChannelConnectivity:
+        """What it is doing. That a connection is lost shows when the next call finds it so."""
+        if self._closed is not None:
+            return ChannelConnectivity.SHUTDOWN
+        if self._connection is not None and not self._connection.draining:
+            return ChannelConnectivity.READY
+        if self._opening is not None:
+            return ChannelConnectivity.CONNECTING
+        return ChannelConnectivity.TRANSIENT_FAILURE if self._failure else ChannelConnectivity.IDLE
+
+    def connection(
+        self, deadline_ns: int, *, wait_for_ready: bool, needed: Callable[[], bool] | None = None
+    ) -> BlockingConnection:
         """Return a connection that takes calls, and have one if there is none.
 
+        `needed` is asked, with `changed` held, whether to go on.
+
         Raises:
-            RefusalError: there is none; or not before the deadline, or the channel is closed.
+            RefusalError: there is none; or not before the deadline, it is not needed any more, or the
+                channel is closed.
         """
         connection = self._connection
         if connection is not None and not connection.draining:
             return connection
         deadline = deadline_ns * 1e-9 if deadline_ns else _NEVER
         while True:
-            found = self._claim(deadline, wait_for_ready=wait_for_ready)
+            found = self._claim(deadline, wait_for_ready=wait_for_ready, needed=needed)
             if isinstance(found, BlockingConnection):
                 return found
             self._open(found, wait_for_ready=wait_for_ready)
 
-    def _claim(self, deadline: float, *, wait_for_ready: bool) -> BlockingConnection | Opening:
+    def _claim(
+        self, deadline: float, *, wait_for_ready: bool, needed: Callable[[], bool] | None
+    ) -> BlockingConnection | Opening:
         """Return the connection, or what the caller is to open one with."""
-        with self._changed:
+        with self.changed:
             while True:
                 if self._closed is not None:
                     raise RefusalError(StatusCode.CANCELLED, self._closed)
+                if needed is not None and not needed():
+                    raise RefusalError(StatusCode.CANCELLED, "it is not needed any more")
                 connection = self._connection
                 if connection is not None and not connection.draining:
                     return connection
@@ -93,20 +115,20 @@ class Keeper:
                     if self._failure and not wait_for_ready:
                         raise RefusalError(StatusCode.UNAVAILABLE, self._failure)
                     until = min(deadline, self._backoff.next_attempt)
-                self._changed.wait(None if until == _NEVER else until - now)
+                self.changed.wait(None if until == _NEVER else until - now)
                 if self._failures != failures and not wait_for_ready:
                     raise RefusalError(StatusCode.UNAVAILABLE, self._failure)
 
     def reset_backoff(self) -> None:
         """If the target could not be reached: let the next call try again."""
-        with self._changed:
+        with self.changed:
             self._backoff.reset()
             self._failure = ""
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def close(self, why: str = CLOSED) -> None:
         """End every call with CANCELLED and `why`, and disconnect."""
-        with self._changed:
+        with self.changed:
             if self._closed is None:
                 self._closed = why
             if self._opening is not None:
@@ -116,13 +138,13 @@ class Keeper:
                 connections.append(self._connection)
             self._connection = None
             self._draining = []
-            self._changed.notify_all()
+            self.changed.notify_all()
         for connection in connections:
             connection.close(why)
 
     def forked(self) -> None:
         """In the child of a fork: begin without a connection."""
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
         self._opening = None
         for connection in (self._connection, *self._draining):
             if connection is not None:
@@ -132,6 +154,7 @@ class Keeper:
 
     def _begin(self, now: float, deadline: float) -> Opening:
         timeout = self._backoff.begin(now)
+        self.changed.notify_all()
         return Opening(self._settings, self.keepalive.interval, timeout, deadline)
 
     def _open(self, opening: Opening, *, wait_for_ready: bool) -> None:
@@ -146,7 +169,7 @@ class Keeper:
         except (OSError, UnicodeError) as error:
             failure = f"errors resolving {self._target.text}: {error}"
         finally:
-            with self._changed:
+            with self.changed:
                 self._opening = None
                 if failure is not None:
                     self._backoff.failed()
@@ -157,7 +180,7 @@ class Keeper:
                 elif self._closed is None:
                     self._failure = ""
                     self._connection = connection
-                self._changed.notify_all()
+                self.changed.notify_all()
         if connection is not None and self._closed is not None:
             connection.close(self._closed)
         if failure is not None and not wait_for_ready:
@@ -172,6 +195,7 @@ class Keeper:
         self._draining = [each for each in self._draining if not each.over]
         if not connection.over:
             self._draining.append(connection)
+        self.changed.notify_all()
 
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()

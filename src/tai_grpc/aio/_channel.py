@@ -241,7 +241,7 @@ def insecure_channel(
 
     Raises:
         ConfigError: the target or an option cannot be understood or is not supported.
-        ValueError: an interceptor is of no kind.
+        ValueError: an interceptor is not a grpc.aio.ClientInterceptor.
     """
     return Channel(target, options, None, compression, interceptors)
 
@@ -258,7 +258,7 @@ def secure_channel(
     Raises:
         TypeError: credentials of this kind are not supported.
         ConfigError: the target, an option or a certificate cannot be understood or is not supported.
-        ValueError: an interceptor is of no kind.
+        ValueError: an interceptor is not a grpc.aio.ClientInterceptor.
     """
     return Channel(target, options, channel_security(credentials), compression, interceptors)
 

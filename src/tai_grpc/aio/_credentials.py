@@ -82,7 +82,7 @@ def channel_security(credentials: ChannelCredentials) -> ChannelSecurity:
     """Return what these credentials come to.
 
     Raises:
-        TypeError: they are no ChannelCredentials, or of a kind that is not supported.
+        TypeError: they are not ChannelCredentials, or of a kind that is not supported.
         ConfigError: a certificate or key cannot be read.
     """
     if not isinstance(credentials, ChannelCredentials):

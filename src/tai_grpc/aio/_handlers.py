@@ -50,7 +50,7 @@ class Registry:
         """Add handlers that are asked in turn; those that grpcio makes of a dict only once for each path."""
         for handler in handlers:
             if not callable(getattr(handler, "service", None)):
-                raise TypeError(f"{handler!r} is no grpc.GenericRpcHandler: it has no method `service`")
+                raise TypeError(f"{handler!r} is not a grpc.GenericRpcHandler: it has no method `service`")
             self._generic.append(handler)
         # What was found earlier may have been found behind one of these; methods by name stay.
         for path in self.methods.keys() - self._registered:

@@ -35,7 +35,7 @@ def sorted_by_kind(interceptors: Sequence[Any] | None) -> dict[str, list[Any]]:
     """Return the interceptors of each kind, in their order.
 
     Raises:
-        ValueError: one is of no kind.
+        ValueError: one of them is not a grpc.aio.ClientInterceptor.
     """
     found: dict[str, list[Any]] = {kind: [] for kind in KINDS.values()}
     for interceptor in interceptors or ():

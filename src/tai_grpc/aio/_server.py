@@ -294,7 +294,7 @@ def server(  # noqa: PLR0917 - grpc.aio's own signature
 
     Raises:
         ConfigError: an option is unknown, or out of its range.
-        ValueError: an interceptor is none, or the limit is not positive.
+        ValueError: an interceptor is not a grpc.aio.ServerInterceptor, or the limit is not positive.
     """
     return Server(
         migration_thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression

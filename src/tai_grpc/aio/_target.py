@@ -87,7 +87,7 @@ def parse(target: str) -> Target:
     """Return what `target` names.
 
     Raises:
-        TypeError: it is no text.
+        TypeError: it is not a str.
         ConfigError: it cannot be understood, or its scheme is not supported.
     """
     if not isinstance(target, str):

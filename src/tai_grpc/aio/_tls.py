@@ -30,7 +30,7 @@ def load_authorities(context: ssl.SSLContext, pem: bytes) -> None:
     """Trust the authorities of a PEM text.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not the PEM of certificates.
     """
     try:
         context.load_verify_locations(cadata=pem.decode("ascii"))

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from tai_grpc.config import MAX_SECONDS, check_address
+from tai_grpc.checks import MAX_SECONDS, check_address
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.durations import parse_duration
 from tai_grpc.load.errors import RequestError

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from tai_grpc.config import MAX_SECONDS, GrpcClientConfig
+from tai_grpc.checks import MAX_SECONDS
+from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import CircuitOpenError
 from tai_grpc.resilience import CircuitBreaker, CircuitState, Endpoint, EndpointStats, LoadBalancer
 from tai_grpc.transport.base import ClientTransport

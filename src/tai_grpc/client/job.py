@@ -10,8 +10,9 @@ from typing import Final
 
 from grpc import StatusCode
 
+from tai_grpc.checks import check_float
 from tai_grpc.client.control_plane import CoordinatorClient
-from tai_grpc.config import Jitter, RetryConfig, check_float
+from tai_grpc.config import Jitter, RetryConfig
 from tai_grpc.errors import TaiGrpcError
 from tai_grpc.observability.tracing import TraceContext, trace_scope
 from tai_grpc.resilience.retry import backoff

@@ -16,7 +16,7 @@ from grpc import StatusCode
 from tai_grpc._ext.primitives.outbound import Outbound, OutboundCall
 from tai_grpc.client.endpoints import AnyEndpoints, Endpoints
 from tai_grpc.client.invocation import AnyInvocation, Invocation, call_error
-from tai_grpc.config import GrpcClientConfig, Outcome
+from tai_grpc.config import CallOutcome, GrpcClientConfig
 from tai_grpc.errors import CircuitOpenError, DeadlineError
 from tai_grpc.observability.tracing import CURRENT_TRACE
 from tai_grpc.resilience import Endpoint
@@ -86,7 +86,7 @@ class Layers(Outbound):
             failed, ignored = reply.code in ENDPOINT_FAILURES, False
         else:
             outcome = outcome_of(call_error(call, reply))
-            failed, ignored = outcome is Outcome.FAILURE, outcome is Outcome.IGNORED
+            failed, ignored = outcome is CallOutcome.FAILURE, outcome is CallOutcome.IGNORED
         if failed:
             return False
         return None if call.answered or ignored else True

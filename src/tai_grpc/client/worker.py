@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from grpc import aio
 
+from tai_grpc.checks import check_float, check_int
 from tai_grpc.client.control_plane import CoordinatorClient
 from tai_grpc.client.grpc_client import GrpcClient
 from tai_grpc.client.job import CANCEL_GRACE, HOPELESS, RESUME, Handler, Job, Postpone, Reject
-from tai_grpc.config import check_float, check_int
 from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.resilience.retry import backoff
 from tai_grpc.status import CallError

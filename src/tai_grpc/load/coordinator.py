@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Any, BinaryIO, Final, Self, cast
 
 from tai_grpc._version import __version__
-from tai_grpc.config import check_int
+from tai_grpc.checks import check_int
 from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.load.engine_process import GO, READY, STOP
 from tai_grpc.load.engines import Part

@@ -10,7 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from tai_grpc.config import MAX_SECONDS, check_address, check_float, check_int
+from tai_grpc.checks import MAX_SECONDS, check_address, check_float, check_int
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.methods import Method
 from tai_grpc.load.requests import RequestSource

@@ -16,11 +16,11 @@ from tai_grpc.resilience.balancing import (
 )
 from tai_grpc.resilience.budget import RetryBudget, RetryBudgetConfig
 from tai_grpc.resilience.circuit_breaker import (
+    CallOutcome,
     CircuitBreaker,
     CircuitBreakerConfig,
     CircuitMetrics,
     CircuitState,
-    Outcome,
     Window,
 )
 from tai_grpc.resilience.concurrency import AdaptiveLimiter, AdaptiveLimiterConfig, Bulkhead
@@ -32,6 +32,7 @@ __all__ = [
     "Arena",
     "Backoff",
     "Bulkhead",
+    "CallOutcome",
     "CircuitBreaker",
     "CircuitBreakerConfig",
     "CircuitMetrics",
@@ -44,7 +45,6 @@ __all__ = [
     "LatencyHistogram",
     "LoadBalancer",
     "LoadBalancingStrategy",
-    "Outcome",
     "OutlierConfig",
     "RetryBudget",
     "RetryBudgetConfig",

@@ -19,7 +19,8 @@ from tai_grpc._ext.primitives.counter import Counter
 from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc._ext.primitives.retry import RetryBudget
 from tai_grpc._ext.primitives.shared import share
-from tai_grpc.config import CircuitBreakerConfig, check_int
+from tai_grpc.checks import check_int
+from tai_grpc.config import CircuitBreakerConfig
 from tai_grpc.errors import ArenaError, ConfigError
 from tai_grpc.resilience.limits import TokenBucket
 
@@ -60,9 +61,9 @@ class Arena(Region):
     the system kills processes (SIGBUS) that reach for memory which is gone.
 
     Raises:
-        ConfigError: `path` or `size` is none.
-        ArenaError: the file is no arena, is damaged or truncated, or is of another size, layout version or
-            boot. The message names it and says what differs.
+        ConfigError: `path` is neither a path nor None, or `size` is outside its range.
+        ArenaError: the file is not an arena, is damaged or truncated, or is of another size, layout version
+            or boot. The message names it and says what differs.
         OSError: it cannot be opened or made.
     """
 
@@ -76,8 +77,9 @@ class Arena(Region):
             arena = super().__new__(cls, mmap.mmap(-1, size), "arena in memory", _NO_BOOT, new=True)
             arena.path = None
             return arena
-        if not isinstance(path, (str, os.PathLike)):
-            raise ConfigError("path", path, "a path, or None for memory that forked processes share")
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            accepted = "a path that is not empty, or None for memory that forked processes share"
+            raise ConfigError("path", path, accepted)
         # The file itself, so that a link which leads nowhere yet is no obstacle.
         where = Path(path).resolve()
         title, boot = f"arena {where}", _boot_id()
@@ -98,7 +100,8 @@ class Arena(Region):
         """All is done by `__new__`; this only names the arguments."""
 
     def __repr__(self) -> str:
-        return f"<{self.title}: {len(self.entries())} entries in {self.used_bytes} of {self.size} bytes>"
+        title = "arena in memory" if self.path is None else f"arena {self.path}"
+        return f"<{title}: {len(self.entries())} entries in {self.used_bytes} of {self.size} bytes>"
 
     def breaker(self, name: str, config: CircuitBreakerConfig | None = None) -> CircuitBreaker:
         """The breaker called `name`. `config.outcome_of`, a function, may be another in each process.
@@ -171,11 +174,11 @@ def _map(path: Path, size: int, title: str) -> mmap.mmap:
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise ArenaError(f"{title} is no arena: it is not a plain file")
+            raise ArenaError(f"{title} is not an arena: it is not a plain file")
         if status.st_size != size:
             differs = f"{status.st_size} bytes, not size={size}"
             raise ArenaError(
-                f"{title} has {differs}: it was truncated, or made with another size, or is none"
+                f"{title} has {differs}: it was truncated, or made with another size, or is not an arena"
             )
         return mmap.mmap(file, size)
     finally:
@@ -184,8 +187,14 @@ def _map(path: Path, size: int, title: str) -> mmap.mmap:
 
 @contextmanager
 def _new_file(path: Path, size: int) -> Iterator[tuple[mmap.mmap, Callable[[], bool]]]:
-    """A mapped file of `size` zeros, and what gives it the name `path` unless there is such a file."""
-    file, temporary = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """A mapped file of `size` zeros, and what gives it the name `path` unless there is such a file.
+
+    Errors name `path`: the name that the file has meanwhile says nothing to whoever asked for it.
+    """
+    try:
+        file, temporary = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
     def publish() -> bool:
         try:
@@ -196,7 +205,10 @@ def _new_file(path: Path, size: int) -> Iterator[tuple[mmap.mmap, Callable[[], b
 
     try:
         # Not ftruncate: a disk that is full must be an error here, and no SIGBUS later.
-        os.posix_fallocate(file, 0, size)
+        try:
+            os.posix_fallocate(file, 0, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         yield mmap.mmap(file, size), publish
     finally:
         os.close(file)

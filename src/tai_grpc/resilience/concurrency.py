@@ -8,7 +8,8 @@ from typing import Self
 
 from tai_grpc._ext.primitives.concurrency import AdaptiveLimiter
 from tai_grpc._ext.primitives.concurrency import Bulkhead as _Bulkhead
-from tai_grpc.config import MAX_SECONDS, MAX_WAITERS, AdaptiveLimiterConfig, check_float, check_int
+from tai_grpc.checks import MAX_SECONDS, MAX_WAITERS, check_float, check_int
+from tai_grpc.config import AdaptiveLimiterConfig
 from tai_grpc.errors import ConcurrencyLimitedError
 from tai_grpc.resilience.waiting import Line, TaskPlace, ThreadPlace
 
@@ -96,13 +97,14 @@ class Bulkhead(_Bulkhead):
 
     def _join(self, place: TaskPlace | ThreadPlace) -> None:
         if not self._line.join(place):
-            waiting = f" and {self._line.limit} wait" if self._line.limit else ""
-            raise ConcurrencyLimitedError(f"{self.max_concurrent} calls run already{waiting}")
+            waiting = f", and {self._line.limit} calls wait" if self._line.limit else ""
+            raise ConcurrencyLimitedError(f"{self._limit()} is reached{waiting}")
 
     def _enter_first(self, place: TaskPlace | ThreadPlace) -> bool:
         return self._line.is_first(place) and self.try_enter()
 
     def _late(self) -> ConcurrencyLimitedError:
-        return ConcurrencyLimitedError(
-            f"{self.max_concurrent} calls run already: no place in {self._max_wait:g} s"
-        )
+        return ConcurrencyLimitedError(f"{self._limit()} was reached for {self._max_wait:g} s")
+
+    def _limit(self) -> str:
+        return f"the limit of concurrent calls ({self.max_concurrent})"

@@ -8,7 +8,7 @@ from typing import Self
 from tai_grpc._ext.primitives.keyed import KeyedTokenBucket
 from tai_grpc._ext.primitives.limiter import TokenBucket as _TokenBucket
 from tai_grpc._ext.primitives.limiter import refusal
-from tai_grpc.config import MAX_SECONDS, MAX_WAITERS, check_float, check_int
+from tai_grpc.checks import MAX_SECONDS, MAX_WAITERS, check_float, check_int
 from tai_grpc.errors import RateLimitedError
 from tai_grpc.resilience.waiting import Line, TaskPlace
 

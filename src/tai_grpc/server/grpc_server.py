@@ -16,7 +16,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 
-from tai_grpc.config import GrpcServerConfig, check_type
+from tai_grpc.checks import check_type
+from tai_grpc.config import GrpcServerConfig
 from tai_grpc.errors import ConfigError
 from tai_grpc.resilience import Arena
 from tai_grpc.server.counts import ServerCounts, ServerStats, Slot

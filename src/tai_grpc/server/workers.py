@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Final
 
-from tai_grpc.config import check_int, check_type
+from tai_grpc.checks import check_int, check_type
 from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.resilience import Arena
 from tai_grpc.server.counts import Slot

@@ -29,7 +29,7 @@ from tai_grpc._ext.primitives.histogram import LatencyHistogram
 from tai_grpc._ext.primitives.limiter import TokenBucket
 from tai_grpc._ext.primitives.retry import RetryBudget
 from tai_grpc._ext.primitives.shared import share
-from tai_grpc.config import CircuitBreakerConfig, Outcome, Window
+from tai_grpc.config import CallOutcome, CircuitBreakerConfig, Window
 
 TRACE_ME, SINGLE_STEP = 0, 9
 MAX_INSTRUCTIONS = 1_500
@@ -179,12 +179,12 @@ def of_breaker(breaker: CircuitBreaker) -> Iterator[tuple[str, Callable[[], obje
     yield "acquire that half-opens", breaker.acquire
     permit = breaker.acquire()
     yield "acquire when half-open", breaker.acquire
-    yield "settle a success", lambda: breaker.settle(permit, Outcome.SUCCESS)
-    yield "settle a failure", lambda: breaker.settle(permit, Outcome.FAILURE)
-    yield "settle nothing", lambda: breaker.settle(permit, Outcome.IGNORED)
+    yield "settle a success", lambda: breaker.settle(permit, CallOutcome.SUCCESS)
+    yield "settle a failure", lambda: breaker.settle(permit, CallOutcome.FAILURE)
+    yield "settle nothing", lambda: breaker.settle(permit, CallOutcome.IGNORED)
     for _ in range(2):
-        breaker.settle(breaker.acquire(), Outcome.SUCCESS)
-    yield "settle the success that closes", lambda: breaker.settle(permit, Outcome.SUCCESS)
+        breaker.settle(breaker.acquire(), CallOutcome.SUCCESS)
+    yield "settle the success that closes", lambda: breaker.settle(permit, CallOutcome.SUCCESS)
 
 
 def ptrace(request: int, pid: int) -> None:

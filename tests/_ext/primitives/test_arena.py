@@ -86,11 +86,11 @@ def test_a_text_that_would_not_be_found_again_is_refused(buffer: mmap.mmap, what
 def test_what_differs_is_named(buffer: mmap.mmap) -> None:
     where = region(buffer)
     counted(where, "set", "Counter a=1 b=2 c=3")
-    with pytest.raises(ArenaError, match=r"^arena of a test: 'set' is b=2 there, not b=5$"):
+    with pytest.raises(ArenaError, match=r"^arena of a test: 'set' has b=2, not b=5$"):
         counted(where, "set", "Counter a=1 b=5 c=3")
-    with pytest.raises(ArenaError, match=r"^arena of a test: 'it' is Counter there, not Gauge$"):
+    with pytest.raises(ArenaError, match=r"^arena of a test: 'it' is a Counter, not a Gauge$"):
         counted(where, "it", "Gauge a=1")
-    with pytest.raises(ArenaError, match=r"'it' is without more there, not a=1"):
+    with pytest.raises(ArenaError, match=r"'it' has no more settings, not a=1"):
         counted(where, "it", "Counter a=1")
 
 
@@ -142,10 +142,10 @@ def find(buffer: mmap.mmap, data: bytes) -> int:
 
 
 def test_what_is_no_region_is_refused(buffer: mmap.mmap) -> None:
-    with pytest.raises(ArenaError, match=r"^arena of a test is no arena: it does not begin as one$"):
+    with pytest.raises(ArenaError, match=r"^arena of a test is not an arena: it does not begin as one$"):
         region(mmap.mmap(-1, SIZE))
     overwrite(buffer, 3, b"?")
-    with pytest.raises(ArenaError, match=r"is no arena"):
+    with pytest.raises(ArenaError, match=r"is not an arena"):
         region(buffer)
 
 
@@ -180,7 +180,7 @@ def test_every_byte_of_header_and_record_is_guarded(buffer: mmap.mmap) -> None:
     for at in [*range(48), *range(record, record + RECORD_BYTES + len(b"itCounter"))]:
         was = buffer[at]
         buffer[at] = was ^ 0x10
-        with pytest.raises(ArenaError, match=r"no arena|layout version|damaged"):
+        with pytest.raises(ArenaError, match=r"not an arena|layout version|damaged"):
             region(buffer)
         buffer[at] = was
     assert counted(region(buffer), "it").value == 1
@@ -210,7 +210,7 @@ def test_an_entry_in_the_wrong_place_is_refused(buffer: mmap.mmap) -> None:
 
 
 def test_a_state_of_another_size_is_of_another_release(buffer: mmap.mmap) -> None:
-    with pytest.raises(ArenaError, match=r"'it' takes 512 bytes there, not 64: it is of another release"):
+    with pytest.raises(ArenaError, match=r"'it' has 512 bytes, not 64: it is of another release"):
         share(region(buffer), "it", "Counter", RetryBudget())
 
 

@@ -128,7 +128,7 @@ def test_when_all_refuse_the_error_names_the_first_to_open(
         balancer.breaker(address).record_failure()
         clock.advance(0.125)
     with pytest.raises(
-        CircuitOpenError, match=r"all 3 endpoints refuse calls: b opens first, in 0\.62"
+        CircuitOpenError, match=r"all 3 endpoints refuse calls: b is the first to admit calls again, in 0\.62"
     ) as refusal:
         balancer.pick()
     assert refusal.value.retry_after == balancer.breaker("b").retry_after()
@@ -314,8 +314,8 @@ def test_it_says_what_it_is(strategy: LoadBalancingStrategy) -> None:
 @pytest.mark.parametrize(
     ("addresses", "message"),
     [
-        ([], "0 addresses': expected 1 to 65536"),
-        ([str(i) for i in range(65_537)], "65537 addresses': expected 1 to 65536"),
+        ([], "at least one address"),
+        ([str(i) for i in range(65_537)], "65537: expected at most 65536$"),
         ("localhost:50051", "a sequence of addresses"),
         (b"localhost:50051", "a sequence of addresses"),
         (5, "a sequence of addresses"),
@@ -326,7 +326,7 @@ def test_it_says_what_it_is(strategy: LoadBalancingStrategy) -> None:
     ],
 )
 def test_the_addresses_are_checked(addresses: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"addresses=.*{message}"):
+    with pytest.raises(ConfigError, match=rf"addresses\)?=.*{message}"):
         LoadBalancer(addresses)
 
 

@@ -281,7 +281,7 @@ class Balancing(RuleBasedStateMachine):
         endpoint = self.one(data)
         change = self.balancer.remove if removed else self.balancer.drain
         if self.model.drawn() == [endpoint]:
-            with pytest.raises(ConfigError, match=r"not the last one: add another one first"):
+            with pytest.raises(ConfigError, match=r"one of several that take calls"):
                 change(endpoint.address)
             return
         change(endpoint.address)

@@ -11,7 +11,7 @@ import pytest
 
 from tai_grpc._ext.primitives.breaker import MAX_CALLBACKS, CircuitBreaker, CircuitMetrics, CircuitState
 from tai_grpc._ext.primitives.clock import FrozenClock
-from tai_grpc.config import CircuitBreakerConfig, Outcome, Window
+from tai_grpc.config import CallOutcome, CircuitBreakerConfig, Window
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
@@ -98,13 +98,13 @@ def test_the_result_of_an_earlier_era_is_dropped(clock: FrozenClock, mode: dict[
     """A call of the CLOSED era that fails late must not count against a probe, nor close by its success."""
     breaker = CircuitBreaker(CircuitBreakerConfig(open_timeout=1.0, half_open_max_calls=1, **mode))
     slow_failure, slow_success, last_straw = breaker.acquire(), breaker.acquire(), breaker.acquire()
-    breaker.settle(last_straw, Outcome.FAILURE)
+    breaker.settle(last_straw, CallOutcome.FAILURE)
     clock.advance(breaker.retry_after())
     probe = breaker.acquire()
-    breaker.settle(slow_failure, Outcome.FAILURE)
-    breaker.settle(slow_success, Outcome.SUCCESS)
+    breaker.settle(slow_failure, CallOutcome.FAILURE)
+    breaker.settle(slow_success, CallOutcome.SUCCESS)
     assert breaker.state is HALF_OPEN
-    breaker.settle(probe, Outcome.SUCCESS)
+    breaker.settle(probe, CallOutcome.SUCCESS)
     assert breaker.state is CLOSED
 
 
@@ -113,7 +113,7 @@ def test_a_call_that_was_given_up_gives_its_permit_back(clock: FrozenClock, mode
     breaker = opened(clock, probes=1, **mode)
     permit = breaker.acquire()
     assert breaker.acquire() == -1
-    breaker.settle(permit, Outcome.IGNORED)
+    breaker.settle(permit, CallOutcome.IGNORED)
     assert breaker.state is HALF_OPEN
     assert breaker.acquire() == permit
 
@@ -132,11 +132,11 @@ def test_permits_never_reported_come_back_when_the_newest_is_a_timeout_old(
     fresh = [breaker.acquire(), breaker.acquire()]
     assert -1 not in fresh
     assert breaker.acquire() == -1
-    breaker.settle(lost, Outcome.FAILURE)
-    breaker.settle(slow, Outcome.FAILURE)
+    breaker.settle(lost, CallOutcome.FAILURE)
+    breaker.settle(slow, CallOutcome.FAILURE)
     assert breaker.state is HALF_OPEN
     for permit in fresh:
-        breaker.settle(permit, Outcome.SUCCESS)
+        breaker.settle(permit, CallOutcome.SUCCESS)
     assert breaker.state is CLOSED
 
 
@@ -145,12 +145,12 @@ def test_successes_of_a_half_open_era_outlive_its_lost_permits(
     clock: FrozenClock, mode: dict[str, Any]
 ) -> None:
     breaker = opened(clock, probes=2, **mode)
-    breaker.settle(breaker.acquire(), Outcome.SUCCESS)
+    breaker.settle(breaker.acquire(), CallOutcome.SUCCESS)
     assert breaker.acquire() >= 0
     clock.advance(breaker.retry_after())
     last = breaker.acquire()
     assert breaker.acquire() == -1
-    breaker.settle(last, Outcome.SUCCESS)
+    breaker.settle(last, CallOutcome.SUCCESS)
     assert breaker.state is CLOSED
 
 
@@ -179,7 +179,7 @@ def test_threads_that_report_and_probe_at_once_make_each_transition_once(
             if permit < 0:
                 clock.advance(0.0005)
             else:
-                breaker.settle(permit, random.choice((Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED)))
+                breaker.settle(permit, random.choice(list(CallOutcome)))
 
     hammer(work)
     steps = Counter(told)
@@ -249,8 +249,8 @@ def test_metrics_only_admits_and_counts_and_never_opens(mode: dict[str, Any]) ->
     breaker.force_open()
     breaker.metrics_only()
     for _ in range(10):
-        breaker.settle(breaker.acquire(), Outcome.FAILURE)
-        breaker.settle(breaker.acquire(), Outcome.IGNORED)
+        breaker.settle(breaker.acquire(), CallOutcome.FAILURE)
+        breaker.settle(breaker.acquire(), CallOutcome.IGNORED)
     assert (breaker.state, breaker.is_metrics_only, breaker.forced_open) == (CLOSED, True, False)
     assert (breaker.is_call_allowed(), breaker.retry_after()) == (True, 0.0)
     assert breaker.metrics() == CircuitMetrics(10, 10, 0, 1.0, 0.0)
@@ -283,9 +283,9 @@ def test_fewer_successes_than_probes_may_close_it(
     assert breaker.acquire() == -1
     for _ in range(needed):
         assert breaker.state is HALF_OPEN
-        breaker.settle(permits.pop(), Outcome.SUCCESS)
+        breaker.settle(permits.pop(), CallOutcome.SUCCESS)
     assert breaker.state is CLOSED
-    breaker.settle(permits.pop(), Outcome.FAILURE)
+    breaker.settle(permits.pop(), CallOutcome.FAILURE)
     assert breaker.state is CLOSED
     assert breaker.metrics() == CircuitMetrics(0, 0, 0, 0.0, 0.0)
 
@@ -294,9 +294,9 @@ def test_fewer_successes_than_probes_may_close_it(
 def test_a_slow_probe_opens_it_again(clock: FrozenClock, mode: dict[str, Any]) -> None:
     """Slow is longer than slow_call_duration, not as long."""
     breaker = opened(clock, probes=2, slow_call_duration=0.3, **mode)
-    breaker.settle(breaker.acquire(), Outcome.SUCCESS, 0.3)
+    breaker.settle(breaker.acquire(), CallOutcome.SUCCESS, 0.3)
     assert breaker.state is HALF_OPEN
-    breaker.settle(breaker.acquire(), Outcome.SUCCESS, 0.300001)
+    breaker.settle(breaker.acquire(), CallOutcome.SUCCESS, 0.300001)
     assert breaker.state is OPEN
 
 
@@ -304,7 +304,7 @@ def test_a_slow_probe_opens_it_again(clock: FrozenClock, mode: dict[str, Any]) -
 def test_a_slow_probe_that_was_given_up_says_nothing(clock: FrozenClock, mode: dict[str, Any]) -> None:
     breaker = opened(clock, probes=1, slow_call_duration=0.3, **mode)
     permit = breaker.acquire()
-    breaker.settle(permit, Outcome.IGNORED, 100.0)
+    breaker.settle(permit, CallOutcome.IGNORED, 100.0)
     assert breaker.acquire() == permit
 
 
@@ -328,7 +328,7 @@ def test_without_a_slow_call_duration_no_call_is_slow() -> None:
 
 def test_the_probes_that_succeeded_are_what_half_open_knows(clock: FrozenClock) -> None:
     breaker = opened(clock, probes=3)
-    breaker.settle(breaker.acquire(), Outcome.SUCCESS)
+    breaker.settle(breaker.acquire(), CallOutcome.SUCCESS)
     assert breaker.metrics() == CircuitMetrics(1, 0, 0, 0.0, 0.0)
 
 
@@ -337,7 +337,7 @@ def test_a_reset_drops_the_results_of_calls_in_flight(mode: dict[str, Any]) -> N
     breaker = CircuitBreaker(CircuitBreakerConfig(**mode))
     permit = breaker.acquire()
     breaker.reset()
-    breaker.settle(permit, Outcome.FAILURE)
+    breaker.settle(permit, CallOutcome.FAILURE)
     assert breaker.state is CLOSED
 
 
@@ -403,7 +403,7 @@ def test_the_name_is_checked() -> None:
 @pytest.mark.parametrize("permit", [-1, 2**45, 2**64, 1.0, True, None, "1"])
 def test_a_permit_is_checked(permit: int) -> None:
     with pytest.raises(ConfigError, match=r"permit=.*an int from 0"):
-        CircuitBreaker().settle(permit, Outcome.SUCCESS)
+        CircuitBreaker().settle(permit, CallOutcome.SUCCESS)
 
 
 @pytest.mark.parametrize("duration", [-1, -1e-9, math.nan, math.inf, 1.1e9, 10**400, True, "1", [1]])
@@ -411,7 +411,7 @@ def test_a_duration_is_checked(duration: float) -> None:
     breaker = CircuitBreaker(CircuitBreakerConfig(failure_threshold=1, half_open_max_calls=1))
     refused = pytest.raises(ConfigError, match=r"duration=.*a number from 0 to 1e\+09")
     with refused:
-        breaker.settle(0, Outcome.FAILURE, duration)
+        breaker.settle(0, CallOutcome.FAILURE, duration)
     with refused:
         breaker.record_success(duration)
     with refused:
@@ -420,7 +420,7 @@ def test_a_duration_is_checked(duration: float) -> None:
 
 
 @pytest.mark.parametrize("outcome", [0, True, None, "SUCCESS"])
-def test_an_outcome_is_checked(outcome: Outcome) -> None:
+def test_an_outcome_is_checked(outcome: CallOutcome) -> None:
     breaker = CircuitBreaker()
-    with pytest.raises(ConfigError, match=r"outcome=.*an Outcome"):
+    with pytest.raises(ConfigError, match=r"outcome=.*a CallOutcome"):
         breaker.settle(breaker.acquire(), outcome)

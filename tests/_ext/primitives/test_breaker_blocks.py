@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tai_grpc._ext.primitives.breaker import CircuitBreaker
 from tai_grpc._ext.primitives.clock import FrozenClock
-from tai_grpc.config import CircuitBreakerConfig, Outcome
+from tai_grpc.config import CallOutcome, CircuitBreakerConfig
 from tai_grpc.errors import CircuitOpenError
 
 CONTEXTS = 3
@@ -62,7 +62,7 @@ class Blocks(RuleBasedStateMachine):
         task = data.draw(st.sampled_from([task for task in range(CONTEXTS) if self.blocks[task]]))
         which, permit, since_ns = self.blocks[task].pop()
         self.contexts[task].run(leave, self.breakers[which], failed)
-        outcome = Outcome.FAILURE if failed else Outcome.SUCCESS
+        outcome = CallOutcome.FAILURE if failed else CallOutcome.SUCCESS
         self.models[which].settle(permit, outcome, (self.clock.now_ns - since_ns) * 1e-9)
 
     @precondition(lambda self: not all(self.blocks))

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tai_grpc._ext.primitives.breaker import CircuitBreaker, CircuitMetrics, CircuitState
 from tai_grpc._ext.primitives.clock import FrozenClock
-from tai_grpc.config import CircuitBreakerConfig, Outcome, Window
+from tai_grpc.config import CallOutcome, CircuitBreakerConfig, Window
 
 CLOSED, OPEN, HALF_OPEN = CircuitState
 TICK = 65_536e-9
@@ -92,17 +92,17 @@ class PlainBreaker:
         since = self.began if self.state is OPEN else max(self.began, self.last_admission)
         return max(0, since + self.timeout - self.now)
 
-    def settle(self, era: int, outcome: Outcome, *, slow: bool = False) -> None:
+    def settle(self, era: int, outcome: CallOutcome, *, slow: bool = False) -> None:
         slow = slow and self.config.slow_call_duration is not None
-        failed = outcome is Outcome.FAILURE
+        failed = outcome is CallOutcome.FAILURE
         if era != self.era or self.disabled:
             return
-        if self.state is CLOSED and outcome is not Outcome.IGNORED:
+        if self.state is CLOSED and outcome is not CallOutcome.IGNORED:
             self.count(failed, slow)
             if self.exceeded() and not self.metrics_only:
                 self.enter(OPEN)
         elif self.state is HALF_OPEN and self.admitted > self.succeeded:
-            if outcome is Outcome.IGNORED:
+            if outcome is CallOutcome.IGNORED:
                 self.admitted -= 1
             elif failed or slow:
                 self.enter(OPEN)
@@ -222,8 +222,8 @@ class BreakerAgainstItsRules(RuleBasedStateMachine):
     def ask(self) -> None:
         assert self.breaker.is_call_allowed() is (self.plain.acquire() is not None)
 
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome), slow=st.booleans())
-    def settle(self, data: st.DataObject, outcome: Outcome, slow: bool) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(CallOutcome), slow=st.booleans())
+    def settle(self, data: st.DataObject, outcome: CallOutcome, slow: bool) -> None:
         if self.permits:
             permit, era = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
             self.breaker.settle(permit, outcome, 2 * SLOW if slow else SLOW)
@@ -237,7 +237,7 @@ class BreakerAgainstItsRules(RuleBasedStateMachine):
                 self.breaker.record_failure(duration)
             else:
                 self.breaker.record_success(duration)
-            outcome = Outcome.FAILURE if failed else Outcome.SUCCESS
+            outcome = CallOutcome.FAILURE if failed else CallOutcome.SUCCESS
             self.plain.settle(self.plain.era, outcome, slow=slow)
             self.they_agree()
 

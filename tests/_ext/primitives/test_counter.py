@@ -37,10 +37,17 @@ def test_a_full_counter_says_so_and_keeps_its_count() -> None:
     assert counter.value == 2**62 - 1
 
 
-@pytest.mark.parametrize("n", [0, -1, 2**56 + 1, 2**64, 1.0, True, None, "1"])
+def test_nothing_to_count_is_no_error() -> None:
+    """As of `add(len(batch))` for a batch that is empty."""
+    counter = Counter()
+    counter.add(0)
+    assert counter.value == 0
+
+
+@pytest.mark.parametrize("n", [-1, 2**56 + 1, 2**64, 1.0, True, None, "1"])
 def test_a_wrong_count_is_refused_and_not_counted(n: int) -> None:
     counter = Counter()
-    with pytest.raises(ConfigError, match=r"n=.*an int from 1 to 72057594037927936"):
+    with pytest.raises(ConfigError, match=r"n=.*an int from 0 to 72057594037927936"):
         counter.add(n)
     assert counter.value == 0
 

@@ -19,10 +19,10 @@ from tai_grpc._ext.primitives.limiter import TokenBucket
 from tai_grpc._ext.primitives.retry import RetryBudget
 from tai_grpc.config import (
     AdaptiveLimiterConfig,
+    CallOutcome,
     CircuitBreakerConfig,
     Jitter,
     LoadBalancingStrategy,
-    Outcome,
     RetryConfig,
     Window,
 )
@@ -45,7 +45,7 @@ def test_a_breaker(free: Any, clock: FrozenClock, window: Window) -> None:
     one, other = CircuitBreaker(config), CircuitBreaker(config)
     random = Random(1)
     for _ in range(300):
-        outcome, seconds = random.choice(list(Outcome)), random.choice([None, 0.5, 2.0])
+        outcome, seconds = random.choice(list(CallOutcome)), random.choice([None, 0.5, 2.0])
         duration_ns = -1 if seconds is None else round(seconds * 1e9)
         permit = other.acquire()
         assert free.breaker_call(one, outcome, duration_ns) == permit
@@ -154,7 +154,7 @@ def test_picks_with_and_without_the_gil_are_counted_together(
         assert {each.total_requests for each in stats} == {20}
     for pick in taken:
         assert pick.in_flight() == balancer.get_stats()[pick.index].active_connections
-        pick.release(Outcome.SUCCESS, 10)
+        pick.release(CallOutcome.SUCCESS, 10)
     for endpoint in held:
         balancer.release(endpoint, False, 10)
     stats = balancer.get_stats()
@@ -176,7 +176,7 @@ def test_a_place_goes_to_nobody_else_while_a_call_without_the_gil_is_in_flight(f
     picked = {balancer.pick().index for _ in range(100)}
     assert len(picked) == 21
     assert index not in picked
-    taken.release(Outcome.SUCCESS, 1)
+    taken.release(CallOutcome.SUCCESS, 1)
     for number in range(20, 40):
         balancer.add(f"s{number}")
         assert balancer.get_stats()[-1][1:4] == (0, 0, 0)

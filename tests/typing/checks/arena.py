@@ -9,10 +9,8 @@ reveal_type(arena)  # reveals: Arena
 reveal_type(Arena(None, size=4096))  # reveals: Arena
 reveal_type(arena.path)  # reveals: Path | None
 reveal_type(arena.size)  # reveals: int
-reveal_type(arena.title)  # reveals: str
 reveal_type(arena.used_bytes)  # reveals: int
 reveal_type(arena.entries())  # reveals: dict[str, str]
-reveal_type(arena.damaged("by what"))  # reveals: ArenaError
 reveal_type(arena.breaker("database", CircuitBreakerConfig()))  # reveals: CircuitBreaker
 reveal_type(arena.token_bucket("requests", 1000.0, 100))  # reveals: TokenBucket
 reveal_type(arena.retry_budget("database"))  # reveals: RetryBudget

@@ -2,7 +2,7 @@
 from typing import reveal_type
 
 from tai_grpc import CircuitBreaker, CircuitBreakerConfig, CircuitState
-from tai_grpc.resilience import Outcome
+from tai_grpc.resilience import CallOutcome
 
 breaker = CircuitBreaker(CircuitBreakerConfig(failure_threshold=3), name="database")
 reveal_type(breaker)  # reveals: CircuitBreaker
@@ -12,7 +12,7 @@ reveal_type(breaker.forced_open)  # reveals: bool
 reveal_type(breaker.disabled)  # reveals: bool
 reveal_type(breaker.is_metrics_only)  # reveals: bool
 reveal_type(breaker.acquire())  # reveals: int
-reveal_type(breaker.settle(1, Outcome.SUCCESS, 0.1))  # reveals: None
+reveal_type(breaker.settle(1, CallOutcome.SUCCESS, 0.1))  # reveals: None
 reveal_type(breaker.is_call_allowed())  # reveals: bool
 reveal_type(breaker.check())  # reveals: None
 reveal_type(breaker.record_success())  # reveals: None
@@ -66,6 +66,6 @@ async def main() -> None:
 CircuitBreaker(3)  # error: a config, not a number
 CircuitBreaker(None, "database")  # error: by name only
 breaker.on_transition(query)  # error
-breaker.settle(1, True)  # error: an Outcome
+breaker.settle(1, True)  # error: a CallOutcome
 breaker.state = CircuitState.OPEN  # error: read only
 breaker.failure_rate()  # error: there is no such method

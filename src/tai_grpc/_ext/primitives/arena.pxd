@@ -33,10 +33,11 @@ cdef class Region:
     # Where the first record begins.
     cdef size_t first
     cdef readonly size_t size
-    cdef readonly str title
+    cdef str title
 
     cdef int create(self, bytes boot) except -1
     cdef int check(self, bytes boot) except -1
+    cdef object damaged(self, str what)
     cdef const Record *record_at(self, uint64_t offset) except NULL
     cdef size_t room(self) except? 1
     cdef int64_t find(self, bytes name, uint64_t *offset) except -2

@@ -3,8 +3,6 @@ from typing import Final, Self, final
 from _typeshed import WriteableBuffer
 from typing_extensions import disjoint_base
 
-from tai_grpc.errors import ArenaError
-
 MIN_ARENA_BYTES: Final[int]
 MAX_ARENA_BYTES: Final[int]
 MAX_NAME_BYTES: Final[int]
@@ -18,9 +16,7 @@ class Memory:
 @disjoint_base
 class Region:
     size: int
-    title: str
     def __new__(cls, buffer: WriteableBuffer, title: str, boot: bytes, new: bool) -> Self: ...
     @property
     def used_bytes(self) -> int: ...
     def entries(self) -> dict[str, str]: ...
-    def damaged(self, what: str) -> ArenaError: ...

@@ -10,11 +10,11 @@ import click
 import grpc
 from click.core import ParameterSource
 
+from tai_grpc.checks import check_int
 from tai_grpc.cli import params
 from tai_grpc.cli.load.config_file import HOSTS
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.rpc_failure import rpc_failure
-from tai_grpc.config import check_int
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.metadata import parse_metadata
