@@ -18,7 +18,7 @@ from bench.harness.processes import CLIENTS, SERVERS
 from bench.harness.progress import Progress
 from bench.harness.results import Row
 from bench.harness.run import FULL, QUICK, Plan, Run
-from bench.peers.rpc.echo import ROOT
+from bench.paths import ROOT
 from bench.reports import as_html, as_json, as_markdown, as_text
 from bench.reports.report import Report
 from bench.table import SECTIONS

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Final
 
 from bench.harness.processes import CLIENTS, SERVERS, PeerFailedError, Process, free_port, python
+from bench.paths import BUILD
 from bench.peers.rpc.certificates import issue
-from bench.peers.rpc.echo import BUILD, generate
+from bench.peers.rpc.echo import generate
 from bench.peers.rpc.protocol import NotBuiltError, Tls
 
 OURS: Final = "tai_grpc.aio"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bench.peers.rpc.echo import BUILD, ROOT
+from bench.paths import LOGS, ROOT
 from bench.peers.rpc.protocol import NotBuiltError
 
 _ALLOWED: Final = sorted(os.sched_getaffinity(0))
@@ -25,7 +25,6 @@ CLIENTS: Final = _ALLOWED[-1]
 
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 120.0
-LOGS: Final = BUILD / "logs"
 
 
 class PeerFailedError(Exception):

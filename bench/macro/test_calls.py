@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.harness import generators
 from bench.harness.peers import OURS, RESILIENT, Peers
 from bench.harness.progress import Progress
 from bench.harness.run import FULL, WARM_UP, Measure, Run
-from bench.macro import calls, generators, load
 from bench.peers.rpc.protocol import Figures, NotBuiltError
+from bench.rows import calls, load
 
 
 def of(who: str, name: str, in_flight: int = 1) -> Callable[[Run], Measure]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from bench.peers.protocol import FAILURES, NEVER_SECONDS, Call, Function, NewBreaker, call
+from bench.peers.subjects import FAILURES, NEVER_SECONDS, Call, Function, NewBreaker, call
 
 THREADS = 20
 RECOVERY_SECONDS = 0.2

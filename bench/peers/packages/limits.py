@@ -2,7 +2,7 @@
 
 import limits
 
-from bench.peers.protocol import RATE, Peer, call
+from bench.peers.subjects import RATE, Peer, call
 
 
 def peer() -> Peer:

@@ -2,10 +2,11 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import Callable, Coroutine, Mapping
 from itertools import repeat
 from textwrap import indent
-from time import perf_counter_ns
+from time import perf_counter, perf_counter_ns
 
 Loop = Callable[[], int]
 """Runs its statement many times and returns how many nanoseconds that took."""
@@ -38,3 +39,14 @@ def looped(
         return runner.run(coroutine)
 
     return run
+
+
+def least_of(loops: Mapping[str, Loop], seconds: float, rounds: int) -> dict[str, int]:
+    """Run all in turns for so long, so many times at least, and return the least that each has taken."""
+    least = dict.fromkeys(loops, sys.maxsize)
+    end, done = perf_counter() + seconds, 0
+    while done < rounds or perf_counter() < end:
+        for name, run in loops.items():
+            least[name] = min(least[name], run())
+        done += 1
+    return least

@@ -16,8 +16,6 @@ from bench.harness.peers import OURS, RESILIENT
 from bench.harness.processes import CLIENTS, PeerFailedError, Process, python
 from bench.harness.results import Figure, Promise, Row
 from bench.harness.run import Measure, Run
-from bench.macro.calls import measure as of_calls
-from bench.micro.memory import BREAKER_OBJECT, BREAKER_STATE, HISTOGRAM, MEASURES, METRICS
 from bench.micro.statements import (
     BREAKER,
     FEW,
@@ -29,8 +27,10 @@ from bench.micro.statements import (
     pick,
 )
 from bench.peers.breakers import THREADS
-from bench.peers.protocol import SUBJECTS
 from bench.peers.rpc.protocol import NotBuiltError
+from bench.peers.subjects import SUBJECTS
+from bench.rows.calls import measure as of_calls
+from bench.workers.objects import BREAKER_OBJECT, BREAKER_STATE, HISTOGRAM, MEASURES, METRICS
 from tai_grpc.config import LoadBalancingStrategy
 
 SHARE: Final = 1 / 6
@@ -119,7 +119,7 @@ def objects(run: Run) -> Iterator[Row]:
 
 
 def _bytes_of(what: str) -> float:
-    process = python(f"memory of {what}", "bench.micro.memory", what, cpu=CLIENTS)
+    process = python(f"memory of {what}", "bench.workers.objects", what, cpu=CLIENTS)
     try:
         process.until_ready()
         found = process.ask("measure")["bytes"]
@@ -143,7 +143,7 @@ def _at_most_no_ops(row: Row, name: str, limit: float) -> None:
 
 @contextmanager
 def _process() -> Iterator[Process]:
-    process = python("compiled calls", "bench.micro.process", cpu=CLIENTS)
+    process = python("compiled calls", "bench.workers.compiled", cpu=CLIENTS)
     try:
         process.until_ready()
         yield process
@@ -187,7 +187,7 @@ def _packages(run: Run, stack: ExitStack) -> tuple[list[_Package], list[str]]:
     """Start the processes; return those that run, and why others do not."""
     packages, absent = [], []
     for module in ("ours", *MODULES):
-        process = python(f"package {module}", "bench.peers.process", module, cpu=CLIENTS)
+        process = python(f"package {module}", "bench.workers.package", module, cpu=CLIENTS)
         stack.callback(process.end)
         try:
             process.until_ready()

@@ -1,4 +1,4 @@
-"""What objects take of a process's memory: `python -m bench.micro.memory WHAT` answers with bytes."""
+"""What objects take of a process's memory: `python -m bench.workers.objects WHAT` answers with bytes."""
 
 from __future__ import annotations
 

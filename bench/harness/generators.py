@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from bench.harness.peers import Server, why_not_built
 from bench.harness.processes import CLIENTS, PeerFailedError, on
-from bench.peers.rpc.echo import BUILD, PROTO, SERVICE, TEXT, messages
+from bench.paths import BUILD
+from bench.peers.rpc.echo import PROTO, SERVICE, TEXT, messages
 from bench.peers.rpc.protocol import Figures, NotBuiltError, Tls
 
 SECONDS: Final = 60.0

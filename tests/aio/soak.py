@@ -1,8 +1,8 @@
 """A server and channels of tai_grpc.aio under calls, cancels and reconnects: nothing of them may stay behind.
 
-`python -m bench.soak` makes a million calls, cancels 100,000 and connects 10,000 times, in ten rounds after
-one to get warm, and looks at the process after each: its memory, its descriptors, the tasks of its loop, the
-objects of Python's collector. It ends with 1 when one of them has grown.
+`python tests/aio/soak.py` makes a million calls, cancels 100,000 and connects 10,000 times, in ten rounds
+after one to get warm, and looks at the process after each: its memory, its descriptors, the tasks of its
+loop, the objects of Python's collector. It ends with 1 when one of them has grown.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import resource
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -58,7 +59,7 @@ def held() -> Held:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
-    return Held(pages * 4096, descriptors, len(asyncio.all_tasks()), len(gc.get_objects()))
+    return Held(pages * resource.getpagesize(), descriptors, len(asyncio.all_tasks()), len(gc.get_objects()))
 
 
 def grown(rounds: Sequence[Held]) -> list[str]:
@@ -222,7 +223,7 @@ async def soak(plan: Plan, say: Callable[[str], None]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python tests/aio/soak.py", description=__doc__)
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--cancels", type=int, default=100_000)
     parser.add_argument("--reconnects", type=int, default=10_000)

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from bench.harness import generators
+from bench.harness.generators import GHZ, H2LOAD, Generator, Load
 from bench.harness.peers import Peers, Server
 from bench.harness.processes import PeerFailedError
-from bench.macro import generators
-from bench.macro.generators import GHZ, H2LOAD, Generator, Load
 from bench.peers.rpc.protocol import NotBuiltError
 
 LOAD = Load(calls=20, connections=2, streams=5)

@@ -1,4 +1,4 @@
-"""Many connections of no peer in particular: `python -m bench.macro.connections PORT`.
+"""Many connections of no peer in particular: `python -m bench.workers.connections PORT`.
 
 HTTP/2 at its least, so that what a server needs for a connection or a call is measured without a client of
 its own making beside it: frames are written by hand, and of answers only the ends are looked at. Answers

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from bench.harness import promises
+from bench.harness import generators, promises
+from bench.harness.generators import Generator, Load
 from bench.harness.peers import (
     GRPCIO,
     OURS,
@@ -17,8 +18,6 @@ from bench.harness.peers import (
 )
 from bench.harness.results import Row
 from bench.harness.run import Measure, Run
-from bench.macro import generators
-from bench.macro.generators import Generator, Load
 from bench.peers.rpc.protocol import Figures
 
 CONNECTIONS: Final = 10

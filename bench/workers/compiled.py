@@ -1,4 +1,4 @@
-"""Measures compiled calls in a process of its own: `python -m bench.micro.process`.
+"""Measures compiled calls in a process of its own: `python -m bench.workers.compiled`.
 
 Answers a line of JSON, `{"statement": NAME IN bench.micro.statements, "seconds": S}`, with one. An empty
 loop, the no-op and the call are timed one after the other again and again, so that all see the same machine;
@@ -11,13 +11,12 @@ import gc
 import json
 import sys
 from collections.abc import Mapping
-from time import perf_counter
 from typing import Final
 
+from bench.loops import Loop, least_of, looped
 from bench.micro.statements import STATEMENTS
 from bench.peers.rpc.protocol import Figures
 from bench.peers.rpc.say import say
-from bench.timing import Loop, looped
 from tai_grpc._ext.primitives.noop import Noop
 
 CALLS: Final = 1_000
@@ -51,17 +50,6 @@ def measure(loops: Mapping[str, Loop], seconds: float) -> Figures:
     least = least_of(loops, seconds, ROUNDS)
     ns, noop_ns = ((least[name] - least["empty"]) / CALLS for name in ("call", "noop"))
     return {"ns": ns, "noop_ns": noop_ns, "noops": ns / noop_ns}
-
-
-def least_of(loops: Mapping[str, Loop], seconds: float, rounds: int) -> dict[str, int]:
-    """Run all in turns for so long, so many times at least, and return the least that each has taken."""
-    least = dict.fromkeys(loops, sys.maxsize)
-    end, done = perf_counter() + seconds, 0
-    while done < rounds or perf_counter() < end:
-        for name, run in loops.items():
-            least[name] = min(least[name], run())
-        done += 1
-    return least
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def _figure(found: list[Figures] | str, who: str, unit: str, value: str, also: M
 
 def _connections(server: Server) -> Process:
     name = f"connections to {server.process.name}"
-    process = python(name, "bench.macro.connections", str(server.port), cpu=CLIENTS)
+    process = python(name, "bench.workers.connections", str(server.port), cpu=CLIENTS)
     process.until_ready()
     return process
 

@@ -1,4 +1,4 @@
-"""One peer beside ours, in a process of its own: `python -m bench.peers.process NAME`, or `ours`.
+"""One peer beside ours, in a process of its own: `python -m bench.workers.package NAME`, or `ours`.
 
 Answers lines of JSON: `{"subjects": true}` with those of SUBJECTS that the peer has, `{"subject": ONE,
 "seconds": S}` with its figures, `{"inside": true}` with how many threads its breaker lets in at once.
@@ -15,13 +15,12 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 
-from bench.micro.process import least_of
+from bench.loops import Loop, least_of, looped
 from bench.peers import ours
 from bench.peers.breakers import inside_at_once
-from bench.peers.protocol import Call, Peer
 from bench.peers.rpc.protocol import Figures
 from bench.peers.rpc.say import say
-from bench.timing import Loop, looped
+from bench.peers.subjects import Call, Peer
 from tai_grpc._ext.primitives.noop import Noop
 
 MAX_CALLS = 1_000
