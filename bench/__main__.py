@@ -12,18 +12,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from bench.harness.machine import Others, machine
+from bench.harness.machine import Others, machine, tools
 from bench.harness.peers import Peers
 from bench.harness.processes import CLIENTS, SERVERS
 from bench.harness.progress import Progress
 from bench.harness.results import Row
 from bench.harness.run import FULL, QUICK, Plan, Run
-from bench.paths import ROOT
+from bench.paths import RESULTS
 from bench.reports import as_html, as_json, as_markdown, as_text
 from bench.reports.report import Report
 from bench.table import SECTIONS
 
-RESULTS: Final = ROOT / "bench" / "RESULTS.md"
 FORMS: Final = {
     "json": as_json.whole,
     "markdown": as_markdown.whole,
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         plan=plan,
         machine=machine(),
         cpus={"servers": SERVERS, "clients": CLIENTS},
-        versions={"tai-grpc": version("tai-grpc"), **peers.versions},
+        versions={"tai-grpc": version("tai-grpc"), **tools(), **peers.versions},
         taken_by_others=others.share(),
         datetime=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         seconds=progress.seconds,

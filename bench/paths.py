@@ -7,4 +7,5 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 BUILD: Final = ROOT / "build" / "bench"
+RESULTS: Final = ROOT / "bench" / "RESULTS.md"
 LOGS: Final = BUILD / "logs"

@@ -18,12 +18,12 @@ from bench.harness.processes import CLIENTS, PeerFailedError, on
 from bench.paths import BUILD
 from bench.peers.rpc.echo import PROTO, SERVICE, TEXT, messages
 from bench.peers.rpc.protocol import Figures, NotBuiltError, Tls
+from bench.percentiles import PERCENTILES, field
 
 SECONDS: Final = 60.0
 _GHZ: Final = BUILD / "ghz" / "ghz"
 _CALL: Final = f"{SERVICE}/Unary"
 _DATA: Final = json.dumps({"text": TEXT})
-_PERCENTAGES: Final = (50, 90, 99, 99.9)
 _FINISHED: Final = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
 _SUCCEEDED: Final = re.compile(r"(\d+) succeeded")
 
@@ -96,6 +96,7 @@ def run(generator: Generator, server: Server, load: Load) -> Figures:
             f"{server.process.name} handled {handled}"
         )
     return outcome.figures | {
+        "calls": load.calls,
         "cpu_us": server_cpu / load.calls * 1e6,
         "client_cpu_us": own_cpu / load.calls * 1e6,
     }
@@ -181,7 +182,7 @@ def _read_ghz(text: str) -> Outcome:
     return Outcome(
         report["statusCodeDistribution"].get("OK", 0),
         {"per_second": report["rps"]}
-        | {f"p{each:g}_us": latencies[each] / 1e3 for each in _PERCENTAGES if each in latencies},
+        | {field(each): latencies[each] / 1e3 for each in PERCENTILES if each in latencies},
     )
 
 

@@ -6,6 +6,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from bench.harness.processes import CLIENTS, SERVERS, PeerFailedError, Process, free_port, python
@@ -19,7 +20,10 @@ RESILIENT: Final = "tai_grpc.GrpcClient"
 GRPCIO: Final = "grpcio aio"
 PYGRPC: Final = "pygrpc-native"
 TONIC: Final = "tonic"
-LIMIT: Final = "raw TCP"
+TONIC_ONE_THREAD: Final = "tonic, current_thread"
+BORROWED: Final = f"{PYGRPC} server, {GRPCIO} client"
+"""It has no client of its own."""
+LIMIT: Final = "TCP ping-pong"
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class Contender:
 
 
 CONTENDERS: Final = {
-    LIMIT: Contender("raw_tcp", "raw_tcp"),
+    LIMIT: Contender("tcp_ping_pong", "tcp_ping_pong"),
     OURS: Contender("tai_aio", "tai_aio"),
     RESILIENT: Contender("tai_client", "tai_aio"),
     GRPCIO: Contender("grpcio_aio", "grpcio_aio"),
     "grpcio sync": Contender("grpcio_sync", "grpcio_sync"),
     "grpclib": Contender("grpclib", "grpclib"),
-    PYGRPC: Contender("grpcio_aio", "pygrpc_native"),
+    BORROWED: Contender("grpcio_aio", "pygrpc_native"),
 }
 
 SERVERS_UNDER_LOAD: Final = {
@@ -47,15 +51,17 @@ SERVERS_UNDER_LOAD: Final = {
     "grpclib": "grpclib",
     PYGRPC: "pygrpc_native",
     TONIC: "tonic",
+    TONIC_ONE_THREAD: "tonic_one_thread",
     "grpc-go": "grpc_go",
 }
 
-PROGRAMS: Final = {
-    "tonic": BUILD / "tonic" / "release" / "bench-tonic",
-    "grpc_go": BUILD / "grpc_go" / "bench-go",
+PROGRAMS: Final[dict[str, tuple[Path, *tuple[str, ...]]]] = {
+    "tonic": (BUILD / "tonic" / "release" / "bench-tonic",),
+    "tonic_one_thread": (BUILD / "tonic" / "release" / "bench-tonic", "--one-thread"),
+    "grpc_go": (BUILD / "grpc_go" / "bench-go",),
 }
-"""Peers that are not Python, by what `make bench` built."""
-_TOOLS: Final = {"tonic": "cargo", "grpc_go": "go"}
+"""Peers that are not Python: what `make bench` built, and what it is told first."""
+_MADE_BY: Final = {"bench-tonic": ("tonic", "cargo"), "bench-go": ("grpc_go", "go")}
 
 
 @dataclass
@@ -146,11 +152,11 @@ class Peers:
 
     @staticmethod
     def _program(name: str, peer: str, port: int, tls: Tls | None) -> Process:
-        program = PROGRAMS[peer]
+        program, *options = PROGRAMS[peer]
         if not program.exists():
-            raise NotBuiltError(why_not_built(peer, _TOOLS[peer]))
+            raise NotBuiltError(why_not_built(*_MADE_BY[program.name]))
         certificates = [str(tls.folder)] if tls else []
-        return Process(name, [str(program), str(port), *certificates], SERVERS)
+        return Process(name, [str(program), *options, str(port), *certificates], SERVERS)
 
     def _started(self, process: Process) -> None:
         try:

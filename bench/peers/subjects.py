@@ -3,17 +3,29 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+
+@dataclass(frozen=True)
+class Subject:
+    """What is done, and a call of a `tai_grpc._ext.primitives.noop.Noop` with the arguments that ours has."""
+
+    what: str
+    noop: str
+
+
 SUBJECTS = {
-    "call": "a function that does nothing, called through a closed breaker",
-    "refuse": "a call that an open breaker refuses",
-    "take": "a token taken",
-    "take_keyed": "a token taken by one of many keys",
-    "take_async": "a token taken by a task",
-    "enter": "a place among the calls that may run at once, taken and given back",
-    "record": "a latency recorded",
-    "percentile": "the 99.9th percentile of 100,000 latencies",
-    "count": "a success counted by a retry budget",
-    "backoff": "the wait before a retry, with full jitter",
+    "call": Subject("a function that does nothing, called through a closed breaker", "noop.nothing()"),
+    "refuse": Subject("a call that an open breaker refuses", "noop.nothing()"),
+    "take": Subject("a token taken", "noop.optional()"),
+    "take_keyed": Subject("a token taken by one of many keys", "noop.one('client-7')"),
+    "take_async": Subject("a token taken by a task", "noop.optional()"),
+    "enter": Subject(
+        "a place among the calls that may run at once, taken and given back",
+        "noop.nothing(); noop.three(None, None, None)",
+    ),
+    "record": Subject("a latency recorded", "noop.one(12345)"),
+    "percentile": Subject("the 99.9th percentile of 100,000 latencies", "noop.one(99.9)"),
+    "count": Subject("a success counted by a retry budget", "noop.nothing()"),
+    "backoff": Subject("the wait before a retry, with full jitter", "noop.nothing()"),
 }
 
 FAILURES = 5
@@ -40,6 +52,8 @@ class Call:
 
     statement: str
     names: Mapping[str, object]
+    holds: Callable[[], bool] = lambda: True
+    """Whether it did what it is measured for, as far as that can be seen afterwards."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,8 @@ class Peer:
     package: str
     calls: Mapping[str, Call]
     breaker: NewBreaker | None = None
+    note: str = ""
+    """In what it differs from what the others do."""
 
 
 def call(statement: str, **names: object) -> Call:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from bench.harness import generators, promises
+from bench.harness import generators
 from bench.harness.generators import Generator, Load
 from bench.harness.peers import (
     GRPCIO,
@@ -15,10 +15,13 @@ from bench.harness.peers import (
     RESILIENT,
     SERVERS_UNDER_LOAD,
     TONIC,
+    TONIC_ONE_THREAD,
 )
+from bench.harness.promises import GENERATORS, TEN_CLIENTS
 from bench.harness.results import Row
 from bench.harness.run import Measure, Run
 from bench.peers.rpc.protocol import Figures
+from bench.percentiles import BEYOND, LABELS
 
 CONNECTIONS: Final = 10
 STREAMS: Final = (1, 10, 100)
@@ -30,9 +33,10 @@ WITHOUT_TARGET: Final = (OURS, GRPCIO, PYGRPC, TONIC, "grpc-go")
 """Who is measured with other numbers of calls in flight too."""
 CHECKED: Final = (OURS, GRPCIO, TONIC)
 """Whose server h2load measures as well."""
-LEVEL: Final = 0.95
-"""What counts as level with another, given how a machine's figures vary."""
-LATENCIES: Final = {f"p{name} us": f"p{name}_us" for name in ("50", "90", "99", "99.9")}
+CLOSED_LOOP: Final = (
+    "A closed loop: a call is made when another has ended, so the latencies are of a server that has as many "
+    f"calls as it can take, and of them those are told that have {BEYOND} calls beyond them or more"
+)
 
 PYTHON_CLIENTS: Final = {
     "grpcio aio": "grpcio_aio",
@@ -42,7 +46,6 @@ PYTHON_CLIENTS: Final = {
     RESILIENT: "tai_client",
 }
 """Clients in one process each, by what they are called; pygrpc-native has none of its own."""
-OWN_CLIENTS: Final = (f"{OURS} client", f"{RESILIENT} client")
 
 
 def measure(run: Run, generator: Generator, server: str, streams: int, *, tls: bool = False) -> Measure:
@@ -73,57 +76,72 @@ def ten_clients(run: Run) -> Iterator[Row]:
     ours, check = generators.OURS, generators.H2LOAD
     run.peers.versions |= generators.versions()
     for streams in STREAMS:
-        measured = SERVERS_UNDER_LOAD if streams == JUDGED else WITHOUT_TARGET
+        judged = streams == JUDGED
+        row = Row(f"connections-10x{streams}", _closed_loop(streams), TEN_CLIENTS, [])
+        measured = SERVERS_UNDER_LOAD if judged else WITHOUT_TARGET
         measures = {who: measure(run, ours, SERVERS_UNDER_LOAD[who], streams) for who in measured}
-        checks = {f"{who}, by {check.name}": who for who in CHECKED if streams == JUDGED or who == OURS}
+        checks = {f"{who}, by {check.name}": who for who in CHECKED if judged or who == OURS}
         for name, who in checks.items():
             measures[name] = measure(run, check, SERVERS_UNDER_LOAD[who], streams)
-        if streams == JUDGED:
-            for who in WITH_TLS:
-                measures[f"{who}, TLS"] = measure(run, ours, SERVERS_UNDER_LOAD[who], streams, tls=True)
-        what = f"unary calls by {ours.name}: {CONNECTIONS} connections, {streams} in flight on each"
-        also = {"server's CPU us a call": "cpu_us", **LATENCIES}
-        figures = run.rounds(what, measures, "calls/s", "per_second", also)
-        row = Row(
-            f"connections-10x{streams}", what, promises.TEN_CLIENTS, figures, ours=OURS, more_is_better=True
-        )
-        row.checks = tuple(checks)
-        if streams == JUDGED:
-            row.at_least(OURS, 120_000)
-            row.at_least(OURS, 30, GRPCIO)
-            row.at_least(OURS, 3, PYGRPC)
-            row.at_least(OURS, LEVEL, TONIC)
+        row.uncompared = tuple(checks)
+        _under_load(run, row, measures)
+        if judged:
+            limits = TEN_CLIENTS.limits
+            row.at_least(OURS, limits["calls"])
+            row.at_least(OURS, limits["grpcio"], GRPCIO)
+            row.at_least(OURS, limits["pygrpc"], PYGRPC)
+            row.at_least(OURS, limits["level"], TONIC)
+            row.at_least(OURS, limits["level"], TONIC_ONE_THREAD)
         yield row
+    row = Row("connections-10x10-tls", f"{_closed_loop(JUDGED)}, over TLS", TEN_CLIENTS, [])
+    _under_load(
+        run,
+        row,
+        {who: measure(run, ours, SERVERS_UNDER_LOAD[who], JUDGED, tls=True) for who in WITH_TLS},
+    )
+    yield row
+
+
+def _closed_loop(streams: int) -> str:
+    return f"unary calls by {generators.OURS.name}: {CONNECTIONS} connections, {streams} in flight on each"
+
+
+def _under_load(run: Run, row: Row, measures: Mapping[str, Measure]) -> None:
+    also = {"server's CPU us a call": "cpu_us", **LABELS}
+    row.figures = run.rounds(row.what, measures, "calls/s", "per_second", also)
+    row.method = f"{run.plan.method()}. {CLOSED_LOOP}"
+    row.ours, row.more_is_better = OURS, True
 
 
 def load_generators(run: Run) -> Iterator[Row]:
     """What each sends from the clients' one CPU to the server of tai_grpc.aio."""
     run.peers.versions |= generators.versions()
-    programs = {each.name: measure(run, each, "tai_aio", JUDGED) for each in generators.GENERATORS}
     in_flight = CONNECTIONS * JUDGED
+    measures = {each.name: measure(run, each, "tai_aio", JUDGED) for each in generators.GENERATORS}
     clients = {f"{who} client": _client(run, module, in_flight) for who, module in PYTHON_CLIENTS.items()}
-    what = f"load generators, {in_flight} calls in flight, against a server of {OURS}"
-    also = {"client's CPU us a call, its start included": "client_cpu_us", **LATENCIES}
-    figures = run.rounds(what, programs | clients, "calls/s", "per_second", also)
+    what = f"load generators, {in_flight} calls in flight over {CONNECTIONS} connections to {OURS}"
+    also = {
+        "program's CPU us a call, its start included": "client_cpu_us",
+        "client's CPU us a call": "call_cpu_us",
+        **LABELS,
+    }
+    figures = run.rounds(what, measures | clients, "calls/s", "per_second", also)
     ours = generators.OURS.name
-    row = Row("load-generators", what, promises.GENERATORS, figures, ours=ours, more_is_better=True)
-    row.note = (
-        f"programs have {CONNECTIONS} connections, a client of Python one; pygrpc-native has no client; this "
-        "package's own clients are beside it and not judged, as with them the server is the limit"
-    )
+    row = Row("load-generators", what, GENERATORS, figures, ours=ours, more_is_better=True)
+    row.method = f"{run.plan.method()}. {CLOSED_LOOP}"
+    row.note = "pygrpc-native has no client"
     for who in (generators.GHZ.name, *clients):
-        if who not in OWN_CLIENTS:
-            row.at_least(ours, 2, who)
-    row.at_least(ours, 0.75, generators.H2LOAD.name)
+        row.at_least(ours, GENERATORS.limits["others"], who)
+    row.at_least(ours, GENERATORS.limits["h2load"], generators.H2LOAD.name)
     yield row
 
 
 def _client(run: Run, module: str, in_flight: int) -> Measure:
-    command = {"measure": "concurrent", "in_flight": in_flight}
+    command = {"measure": "concurrent", "in_flight": in_flight, "connections": CONNECTIONS}
 
     def ask(seconds: float) -> Figures:
         client = run.peers.client(module, "tai_aio")
         found = client.ask(json.dumps({**command, "seconds": seconds}))
-        return {"per_second": found["per_second"], "client_cpu_us": found["cpu_us"]}
+        return {"per_second": found["per_second"], "call_cpu_us": found["cpu_us"]}
 
     return ask

@@ -6,19 +6,20 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from statistics import median
 from typing import Final
 
-from bench.harness import promises
 from bench.harness.peers import CONTENDERS, LIMIT, OURS, RESILIENT, Server
 from bench.harness.processes import CLIENTS, PeerFailedError, Process, python
+from bench.harness.promises import CONNECTIONS, MEMORY
 from bench.harness.results import Figure, Row
 from bench.harness.run import Run
 from bench.peers.rpc.protocol import Figures, NotBuiltError
+from bench.percentiles import field
 
-CONNECTION_BYTES: Final = 16 * 1024
-CALL_BYTES: Final = 4 * 1024
 CALLS_A_CONNECTION: Final = 100
 SECONDS: Final = 60.0
+TIMES: Final = "times as long"
 SERVERS: Final = [who for who in CONTENDERS if who not in (LIMIT, RESILIENT)]
 THREADED: Final = "grpcio sync"
 FEWER: Final = {"grpclib": 2_000}
@@ -31,37 +32,67 @@ def idle(run: Run) -> Iterator[Row]:
     what = f"{count:,} idle connections"
     counts = {who: min(count, FEWER.get(who, count)) for who in SERVERS}
     measured = {who: _repeated(run, what, who, partial(_idle, run, who, counts[who])) for who in SERVERS}
-    beside = {"p50 us of a call alone": "alone", "p50 us of a call beside them": "beside"}
+    beside = {
+        "p50 us of a call without them": "without",
+        "p50 us of a call beside them": "beside",
+        TIMES: "times",
+    }
     held = [_figure(found, who, "connections", "held", beside) for who, found in measured.items()]
     what = f"{count:,} idle connections beside one that works: how many were neither refused nor lost"
-    row = Row("connections", what, promises.CONNECTIONS, held)
-    row.at_least(OURS, count)
-    row.note = ", ".join(f"{who} was given {few:,}" for who, few in counts.items() if few < count)
+    row = Row("connections", what, CONNECTIONS, held)
+    row.method = (
+        f"the median of {run.plan.repeats} servers started anew; a call's latencies are those of "
+        f"{run.plan.rounds} rounds of {run.plan.seconds:g} s, in turns with calls to another server that has "
+        "no such connections, and of the servers the worst"
+    )
+    notes = [f"{who} was given {few:,}" for who, few in counts.items() if few < count]
+    row.note = "; ".join((*notes, *_judge(row, count)))
     yield row
     figures = [_figure(found, who, "B", "bytes", {}) for who, found in measured.items()]
-    row = Row("idle", f"memory of the server for one of {count:,} idle connections", promises.MEMORY, figures)
-    _at_most(row, CONNECTION_BYTES)
+    row = Row("idle", f"memory of the server for one of {count:,} idle connections", MEMORY, figures)
+    _at_most(run, row, MEMORY.limits["connection"])
     row.note = ", ".join(f"{who}: of {few:,}" for who, few in counts.items() if few < count)
     yield row
 
 
-def _at_most(row: Row, limit: int) -> None:
-    row.ours = OURS
+def _judge(row: Row, count: int) -> Iterator[str]:
+    """State the targets, or say why there are none."""
+    promised, times = CONNECTIONS.limits["connections"], CONNECTIONS.limits["beside"]
+    if count < promised:
+        yield f"the promise is of {promised:,}: what {count:,} show is not judged"
+        return
+    row.at_least(OURS, promised)
     ours = row.figure(OURS)
-    row.judge(f"{OURS} <= {limit:,} B", limit, None if ours is None else ours.middle, "B")
+    found = None if ours is None else ours.also[TIMES]
+    row.judge(f"{OURS}: a call beside them takes <= {times:g} x as long", times, found, "x")
+
+
+def _at_most(run: Run, row: Row, limit: float) -> None:
+    row.ours = OURS
+    row.method = (
+        f"by how much the server's process grows in the machine's memory, over their number; the median of "
+        f"{run.plan.repeats} servers started anew"
+    )
+    ours = row.figure(OURS)
+    row.judge(f"{OURS} <= {limit:,.0f} B", limit, None if ours is None else ours.middle, "B")
 
 
 def _idle(run: Run, who: str, count: int, server: Server) -> Figures:
-    client = run.peers.another_client(CONTENDERS[who].client, server)
+    peer = CONTENDERS[who]
+    without = run.peers.client(peer.client, peer.server)
+    client = run.peers.another_client(peer.client, server)
     connections = _connections(server)
     sequential = json.dumps({"measure": "sequential", "seconds": run.plan.seconds})
     try:
-        alone = client.ask(sequential)
         before = server.process.resident_bytes
         connections.ask(json.dumps({"do": "open", "connections": count}))
         connections.ask('{"do": "unary"}')
         took = server.process.resident_bytes - before
-        beside = client.ask(sequential)
+        client.ask(sequential)  # each of the two has been in use
+        turns = [
+            (without.ask(sequential)[field(50)], client.ask(sequential)[field(50)])
+            for _ in range(run.plan.rounds)
+        ]
         seen = connections.ask('{"do": "alive"}')
     finally:
         client.end()
@@ -69,8 +100,9 @@ def _idle(run: Run, who: str, count: int, server: Server) -> Figures:
     return {
         "bytes": took / count,
         "held": count - seen.get("refused", 0) - seen.get("lost", 0),
-        "alone": alone["p50_us"],
-        "beside": beside["p50_us"],
+        "without": median(alone for alone, _ in turns),
+        "beside": median(beside for _, beside in turns),
+        "times": median(beside / alone for alone, beside in turns),
     }
 
 
@@ -84,8 +116,8 @@ def in_flight(run: Run) -> Iterator[Row]:
         else _figure(_repeated(run, what, who, partial(_held, count)), who, "B", "bytes", {})
         for who in SERVERS
     ]
-    row = Row("in-flight", what, promises.MEMORY, figures)
-    _at_most(row, CALL_BYTES)
+    row = Row("in-flight", what, MEMORY, figures)
+    _at_most(run, row, MEMORY.limits["call"])
     yield row
 
 

@@ -7,13 +7,12 @@ the least of each counts, and what the loop itself takes is subtracted.
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 from collections.abc import Mapping
 from typing import Final
 
-from bench.loops import Loop, least_of, looped
+from bench.loops import Loop, least_of, looped, settle
 from bench.micro.statements import STATEMENTS
 from bench.peers.rpc.protocol import Figures
 from bench.peers.rpc.say import say
@@ -26,8 +25,7 @@ ROUNDS: Final = 20
 
 
 def main() -> None:
-    gc.collect()
-    gc.disable()  # a collection of our own objects would count as somebody's call
+    settle()
     prepared: dict[str, Mapping[str, Loop]] = {}
     say({"ready": True})
     for line in sys.stdin:

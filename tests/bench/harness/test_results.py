@@ -63,7 +63,7 @@ def test_how_much_better_ours_is_depends_on_whether_more_is_better() -> None:
     found.more_is_better = True
     assert found.better(peer) == 0.25
     # None of these is a contender.
-    found.checks = ("peer",)
+    found.uncompared = ("peer",)
     assert found.better(peer) is None
     assert found.better(limit) is None
     assert found.better(ours) is None
@@ -71,7 +71,7 @@ def test_how_much_better_ours_is_depends_on_whether_more_is_better() -> None:
 
 def test_a_contender_that_measured_ours_too_knows_better() -> None:
     found = row(ours=[10.0], peer=[40.0])
-    found.figures[1].better = 7.0
+    found.figures[1].better = [6.0, 7.0, 9.0]
     assert found.better(found.figures[1]) == 7.0
 
 

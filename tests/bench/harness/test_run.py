@@ -38,7 +38,7 @@ def test_all_take_turns_and_the_warm_up_does_not_count(run: Run) -> None:
     assert [who for who, _ in turns] == ["a", "b"] * 4
     assert [figure.values for figure in figures] == [[3.0, 5.0, 7.0], [4.0, 6.0, 8.0]]
     assert [figure.also for figure in figures] == [{"p99 us": 2.0}] * 2
-    assert [figure.better for figure in figures] == [4.0, 4.0]
+    assert [figure.better for figure in figures] == [[4.0] * 3, [4.0] * 3]
 
 
 def test_the_warm_up_is_shorter_than_a_round(run: Run) -> None:

@@ -14,7 +14,8 @@ from bench.reports.report import Report, number
 
 ODD = 'a|b <script>*x*</script> `c` [d](e) & "f"\nsecond line'
 CALLS = Promise("unary <p50>", "5-10 ms", "<= 2 x TCP")
-MEMORY = Promise("memory", "64 KB", "<= 16 KB")
+MEMORY = Promise("memory", "64 KB", "<= {connection:g} KB", {"connection": 16})
+MADE = {"commit": "0123456789ab", "changed": True, "compiled": "GNU C17 12.2.0 -O3"}
 
 
 def rows() -> list[Row]:
@@ -43,7 +44,7 @@ def report(*, others: float = 0.0, whole: bool = True) -> Report:
     return Report(
         rows=rows(),
         plan=FULL,
-        machine={"cpu": "a CPU", "cpu_count": 2, "system": "Linux", "python": "3.11"},
+        machine={"cpu": "a CPU", "cpu_count": 2, "system": "Linux", "python": "3.11", **MADE},
         cpus={"servers": 0, "clients": 1},
         versions={"tai-grpc": "0.1.0", "grpcio": "1.85"},
         taken_by_others=others,

@@ -1,10 +1,12 @@
-// Echo's unary call in tonic: `bench-tonic PORT [FOLDER OF CERTIFICATES]`; see bench/peers/rpc/protocol.py.
+// Echo's unary call in tonic: `bench-tonic [--one-thread] PORT [FOLDER OF CERTIFICATES]`; see
+// bench/peers/rpc/protocol.py. Tokio's runtime is the usual one, of as many threads as there are CPUs, or of one.
 use std::error::Error;
 use std::io::{stdin, BufRead};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
@@ -42,10 +44,15 @@ fn answer_lines() {
     std::process::exit(0);
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let port = arguments.next().ok_or("usage: bench-tonic PORT [FOLDER]")?;
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1).peekable();
+    let one_thread = arguments.next_if_eq("--one-thread").is_some();
+    let mut runtime = if one_thread { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    runtime.enable_all().build()?.block_on(serve(arguments))
+}
+
+async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
+    let port = arguments.next().ok_or("usage: bench-tonic [--one-thread] PORT [FOLDER]")?;
     let mut server = Server::builder();
     if let Some(folder) = arguments.next() {
         let folder = Path::new(&folder);
