@@ -87,8 +87,8 @@ def method(run: Run) -> str:
     return (
         f"{run.plan.method()}; of ours alone, each round is of another process. In a round, loops of up to "
         f"1,000 calls run in turns for {run.plan.seconds * SHARE:.2g} s: of the call, of a no-op, and empty "
-        "ones. Of each the least counts, as the others were disturbed, and the empty one's is subtracted. The "
-        "no-op is a call of a compiled method that parses the same arguments as ours and does nothing: "
+        "ones. Of each the least counts, as the others were disturbed, and the empty one's is subtracted. "
+        "The no-op is a call of a compiled method that parses the same arguments as ours and does nothing: "
         "noop.nothing() none, noop.one(x) one, noop.optional() one that is left out, noop.three(x, y, z) "
         "three. Python collects the garbage that the calls leave, as ever"
     )
