@@ -20,4 +20,4 @@ LABELS: Final = {f"p{each:g} us": field(each) for each in PERCENTILES}
 
 def supported(samples: float, beyond: int = BEYOND) -> list[float]:
     """Return those that so many samples tell something of."""
-    return [each for each in PERCENTILES if samples * (100 - each) >= 100 * beyond]
+    return [each for each in PERCENTILES if samples * round(1000 - 10 * each) >= 1000 * beyond]

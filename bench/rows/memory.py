@@ -20,6 +20,8 @@ from bench.percentiles import field
 CALLS_A_CONNECTION: Final = 100
 SECONDS: Final = 60.0
 TIMES: Final = "times as long"
+TURN: Final = 1 / 3
+"""How much of a round's time each of the two is called for in its turn."""
 SERVERS: Final = [who for who in CONTENDERS if who not in (LIMIT, RESILIENT)]
 THREADED: Final = "grpcio sync"
 FEWER: Final = {"grpclib": 2_000}
@@ -42,8 +44,8 @@ def idle(run: Run) -> Iterator[Row]:
     row = Row("connections", what, CONNECTIONS, held)
     row.method = (
         f"the median of {run.plan.repeats} servers started anew; a call's latencies are those of "
-        f"{run.plan.rounds} rounds of {run.plan.seconds:g} s, in turns with calls to another server that has "
-        "no such connections, and of the servers the worst"
+        f"{run.plan.rounds} rounds of {run.plan.seconds * TURN:.2g} s, in turns with calls to another server "
+        "that has no such connections, and of the servers the worst"
     )
     notes = [f"{who} was given {few:,}" for who, few in counts.items() if few < count]
     row.note = "; ".join((*notes, *_judge(row, count)))
@@ -82,7 +84,7 @@ def _idle(run: Run, who: str, count: int, server: Server) -> Figures:
     without = run.peers.client(peer.client, peer.server)
     client = run.peers.another_client(peer.client, server)
     connections = _connections(server)
-    sequential = json.dumps({"measure": "sequential", "seconds": run.plan.seconds})
+    sequential = json.dumps({"measure": "sequential", "seconds": run.plan.seconds * TURN})
     try:
         before = server.process.resident_bytes
         connections.ask(json.dumps({"do": "open", "connections": count}))

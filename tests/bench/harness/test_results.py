@@ -75,6 +75,12 @@ def test_a_contender_that_measured_ours_too_knows_better() -> None:
     assert found.better(found.figures[1]) == 7.0
 
 
+def test_what_one_has_more_is_the_median_of_the_rounds() -> None:
+    found = row(ours=[12.0, 103.0, 14.0], tcp=[10.0, 100.0, 10.0])
+    assert found.more("ours", "tcp") == 3.0
+    assert found.more("ours", "go") is None
+
+
 def test_the_spread_is_that_of_the_round_farthest_from_the_median() -> None:
     assert Figure("ours", "us", [10.0, 9.0, 13.0]).spread == pytest.approx(30.0)
     assert Figure("ours", "connections", [0.0, 0.0]).spread == 0.0

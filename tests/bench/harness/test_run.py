@@ -41,6 +41,29 @@ def test_all_take_turns_and_the_warm_up_does_not_count(run: Run) -> None:
     assert [figure.better for figure in figures] == [[4.0] * 3, [4.0] * 3]
 
 
+def test_a_percentile_of_too_few_calls_is_not_told(run: Run) -> None:
+    """Of all rounds together: 1,500 calls have 150 beyond the 90th and 15 beyond the 99th."""
+
+    def contender(seconds: float) -> Figures:
+        return {"us": 1.0, "calls": 500.0, "p90_us": 2.0, "p99_us": 3.0, "cpu_us": 4.0}
+
+    also = {"p90 us": "p90_us", "p99 us": "p99_us", "CPU us": "cpu_us"}
+    [figure] = run.rounds("calls", {"a": contender}, "us", "us", also)
+    assert figure.also == {"p90 us": 2.0, "CPU us": 4.0}
+
+
+def test_rounds_are_divided_for_a_small_difference(run: Run) -> None:
+    asked: list[float] = []
+
+    def contender(seconds: float) -> Figures:
+        asked.append(seconds)
+        return {"us": 1.0}
+
+    [figure] = run.rounds("calls", {"a": contender}, "us", "us", {}, parts=4)
+    assert asked == [0.2, *[0.25] * 12]
+    assert len(figure.values) == 12
+
+
 def test_the_warm_up_is_shorter_than_a_round(run: Run) -> None:
     asked: list[float] = []
 

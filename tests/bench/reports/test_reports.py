@@ -10,7 +10,7 @@ import pytest
 from bench.harness.results import Figure, Promise, Row
 from bench.harness.run import FULL
 from bench.reports import as_html, as_json, as_markdown, as_text
-from bench.reports.report import Report, number
+from bench.reports.report import Report, better_of, number
 
 ODD = 'a|b <script>*x*</script> `c` [d](e) & "f"\nsecond line'
 CALLS = Promise("unary <p50>", "5-10 ms", "<= 2 x TCP")
@@ -69,6 +69,35 @@ def test_a_report_says_when_it_is_not_to_be_relied_on() -> None:
     alone = as_text.end(report())
     assert "quoted" not in alone
     assert "other processes" not in alone
+
+
+def test_a_report_says_of_which_code_it_is() -> None:
+    said = as_text.end(report())
+    assert "tai-grpc 0.1.0, commit 0123456789ab, changed since\n" in said
+    assert "compiled parts: GNU C17 12.2.0 -O3\n" in said
+    unchanged = Report(**{**vars(report()), "machine": {**report().machine, "changed": False}})
+    assert "commit 0123456789ab\n" in as_text.end(unchanged)
+
+
+def test_a_ratio_that_differs_from_round_to_round_is_marked() -> None:
+    found = Row("unary", "calls", CALLS, [Figure("ours", "us", [10.0, 10.0, 10.0])], ours="ours")
+    for theirs, shown in (([20.0, 24.0, 20.0], "2.00 x"), ([20.0, 24.2, 20.0], "2.00 x (?)")):
+        figure = Figure("grpcio", "us", theirs)
+        found.figures[1:] = [figure]
+        assert better_of(found, figure) == shown
+    measured_too = Figure("grpcio", "us", [20.0] * 3, better=[3.0, 2.0, 9.0])
+    assert better_of(found, measured_too) == "3.00 x (?)"
+
+
+def test_how_figures_came_about_is_said_once() -> None:
+    found = rows()
+    for each in found:
+        each.method = "the median of *5* rounds"
+    whole = Report(**{**vars(report()), "rows": found})
+    assert as_text.end(whole).count("unary, idle: the median of *5* rounds\n") == 1
+    assert as_markdown.whole(whole).count("- unary, idle: the median of \\*5\\* rounds.\n") == 1
+    assert as_html.whole(whole).count("<li>unary, idle: the median of *5* rounds</li>") == 1
+    assert json.loads(as_json.whole(whole))["rows"][0]["method"] == "the median of *5* rounds"
 
 
 def test_text_has_a_contender_a_line_and_a_target_a_line() -> None:
