@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -96,7 +96,7 @@ class Run:
                 who,
                 unit,
                 [figures[value] for figures in rounds],
-                {label: _middle(rounds, name) for label, name in also.items() if name in _told(rounds)},
+                {label: _middle(rounds, name) for label, name in also.items() if name in told(rounds)},
                 better=[figures[better] for figures in rounds] if better in rounds[0] else (),
             )
             for who, rounds in found.items()
@@ -107,10 +107,10 @@ def _middle(rounds: list[Figures], name: str) -> float:
     return median(figures[name] for figures in rounds)
 
 
-def _told(rounds: list[Figures]) -> set[str]:
+def told(rounds: Sequence[Figures]) -> set[str]:
     """Return the names of the figures, without the percentiles that all calls together are too few for."""
-    told = set(rounds[0])
-    if "calls" not in told:
-        return told
+    names = set(rounds[0])
+    if "calls" not in names:
+        return names
     calls = sum(figures["calls"] for figures in rounds)
-    return told - {field(each) for each in PERCENTILES if each not in supported(calls)}
+    return names - {field(each) for each in PERCENTILES if each not in supported(calls)}

@@ -14,7 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.harness import generators
 from bench.harness.peers import OURS, RESILIENT, Peers
 from bench.harness.progress import Progress
-from bench.harness.run import FULL, WARM_UP, Measure, Run
+from bench.harness.run import FULL, WARM_UP, Measure, Run, told
 from bench.peers.rpc.protocol import Figures, NotBuiltError
 from bench.rows import calls, load
 
@@ -70,6 +70,6 @@ def test_calls(benchmark: BenchmarkFixture, run: Run, name: str) -> None:
         METER.seconds += figures["p50_us"] / 1e6 if name.startswith("unary") else 1 / figures["per_second"]
 
     benchmark.pedantic(once, rounds=run.plan.rounds)  # type: ignore[no-untyped-call]
-    for figure in found[0]:
+    for figure in told(found):
         values = sorted(each[figure] for each in found)
         benchmark.extra_info[figure] = values[len(values) // 2]
