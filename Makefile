@@ -38,7 +38,7 @@ $(VENV)/.peers: $(VENV)/.tools
 	  while read -r peer; do $(BIN)/python -m pip install --quiet "$$peer" || true; done
 	@touch $@
 
-# BENCH: arguments of tai-grpc bench, as in `make bench BENCH=--quick`.
+# BENCH: arguments of tai-grpc bench, as in `make bench BENCH=--quick`. BUILD_SECONDS: how long each peer may be built.
 bench: build $(VENV)/.peers ## every figure to reach, beside other implementations; writes bench/RESULTS.md: ten minutes
 	@scripts/bench-peers
 	@$(BIN)/tai-grpc bench $(BENCH)

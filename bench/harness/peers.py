@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from bench.harness.processes import CLIENTS, SERVERS, PeerFailedError, Process, free_port, python
+from bench.harness.processes import CLIENTS, END_SECONDS, SERVERS, Process, python
 from bench.paths import BUILD
 from bench.peers.rpc.certificates import issue
 from bench.peers.rpc.echo import generate
@@ -61,17 +61,30 @@ PROGRAMS: Final[dict[str, tuple[Path, *tuple[str, ...]]]] = {
     "grpc_go": (BUILD / "grpc_go" / "bench-go",),
 }
 """Peers that are not Python: what `make bench` built, and what it is told first."""
-_MADE_BY: Final = {"bench-tonic": ("tonic", "cargo"), "bench-go": ("grpc_go", "go")}
+_MADE_BY: Final = {
+    "tonic": ("tonic", "cargo"),
+    "tonic_one_thread": ("tonic", "cargo"),
+    "grpc_go": ("grpc_go", "go"),
+}
+_PEER: Final = "bench.peers.rpc.process"
+_ANY_PORT: Final = "0"
+"""What a server is told, which says when it is ready where it listens: so none takes another's port."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Server:
     process: Process
-    port: int
+
+    @property
+    def port(self) -> int:
+        return self.process.port
 
 
 class Peers:
-    """The servers and clients of one run; one that has failed is started again when it is next asked for."""
+    """The servers and clients of one run; one that has failed is started again when it is next asked for.
+
+    One that is not built stays so for the run.
+    """
 
     def __init__(self) -> None:
         self.versions: dict[str, str] = {}
@@ -87,7 +100,8 @@ class Peers:
         """Return the peer's server.
 
         Raises:
-            NotBuiltError: the peer cannot be run here, or did not start.
+            NotBuiltError: the peer cannot be run here.
+            PeerFailedError: it did not start.
         """
         key = (peer, tls)
         found = self._servers.get(key)
@@ -105,23 +119,24 @@ class Peers:
         """Start a server that nothing else has used.
 
         Raises:
-            NotBuiltError: the peer cannot be run here, or did not start.
+            NotBuiltError: the peer cannot be run here.
+            PeerFailedError: it did not start.
         """
         generate()
-        port = free_port()
         name = f"{peer} server{' TLS' if tls else ''}"
+        certificates = self._certificates(tls=tls)
         if peer in PROGRAMS:
-            process = self._program(name, peer, port, self.tls if tls else None)
+            process = Process(name, [*_program(peer), _ANY_PORT, *certificates], SERVERS)
         else:
-            process = self._python(name, peer, "server", port, tls=tls, cpu=SERVERS)
-        self._started(process)
-        return Server(process, port)
+            process = python(name, _PEER, peer, "server", _ANY_PORT, *certificates, cpu=SERVERS)
+        return Server(self._started(process))
 
     def client(self, client: str, server: str, *, tls: bool = False) -> Process:
         """Return the client's process, connected to the server's.
 
         Raises:
-            NotBuiltError: one of the two cannot be run here, or did not start.
+            NotBuiltError: one of the two cannot be run here.
+            PeerFailedError: one of the two did not start.
         """
         key = (client, server, tls)
         found = self._clients.get(key)
@@ -139,37 +154,36 @@ class Peers:
         """Start a client of a server.
 
         Raises:
-            NotBuiltError: it cannot be run here, or did not start.
+            NotBuiltError: it cannot be run here.
+            PeerFailedError: it did not start.
         """
         name = f"{client} client of {server.process.name}"
-        process = self._python(name, client, "client", server.port, tls=tls, cpu=CLIENTS)
-        self._started(process)
-        return process
+        arguments = (client, "client", str(server.port), *self._certificates(tls=tls))
+        return self._started(python(name, _PEER, *arguments, cpu=CLIENTS, needs=server.process))
 
-    def _python(self, name: str, peer: str, role: str, port: int, *, tls: bool, cpu: int) -> Process:
-        certificates = [str(self.tls.folder)] if tls else []
-        return python(name, "bench.peers.rpc.process", peer, role, str(port), *certificates, cpu=cpu)
+    def _certificates(self, *, tls: bool) -> list[str]:
+        return [str(self.tls.folder)] if tls else []
 
-    @staticmethod
-    def _program(name: str, peer: str, port: int, tls: Tls | None) -> Process:
-        program, *options = PROGRAMS[peer]
-        if not program.exists():
-            raise NotBuiltError(why_not_built(*_MADE_BY[program.name]))
-        certificates = [str(tls.folder)] if tls else []
-        return Process(name, [str(program), *options, str(port), *certificates], SERVERS)
-
-    def _started(self, process: Process) -> None:
-        try:
-            process.until_ready()
-        except PeerFailedError as error:
-            raise NotBuiltError(str(error)) from error
+    def _started(self, process: Process) -> Process:
+        process.until_ready()
         self._all.append(process)
         self.versions |= process.versions
+        return process
 
     def end(self) -> None:
+        """End all of them, clients first, in the time that one may take."""
         for process in reversed(self._all):
-            with suppress(PeerFailedError):
-                process.end()
+            process.ask_no_more()
+        end = time.monotonic() + END_SECONDS
+        for process in reversed(self._all):
+            process.end(max(0.0, end - time.monotonic()))
+
+
+def _program(peer: str) -> list[str]:
+    program, *options = PROGRAMS[peer]
+    if not program.exists():
+        raise NotBuiltError(why_not_built(*_MADE_BY[peer]))
+    return [str(program), *options]
 
 
 def why_not_built(program: str, tool: str) -> str:

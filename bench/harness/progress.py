@@ -19,15 +19,15 @@ class Progress:
     def __init__(
         self,
         expected: Mapping[str, float],
-        stream: TextIO = sys.stderr,
+        stream: TextIO | None = sys.stderr,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._left = dict(expected)
-        self._stream = stream
+        self._terminal = stream if stream is not None and stream.isatty() else None
         self._clock = clock
-        self._shown = stream.isatty()
         self._start = self._part_start = clock()
-        self._part = ""
+        self.part = ""
+        """What is measured now."""
         self._done = 0.0
 
     @property
@@ -40,22 +40,22 @@ class Progress:
         now = self._clock()
         pace = (self._part_start - self._start) / self._done if self._done else 1.0
         left = sum(self._left.values()) * pace
-        spent = min(now - self._part_start, self._left.get(self._part, 0.0) * pace)
+        spent = min(now - self._part_start, self._left.get(self.part, 0.0) * pace)
         return left - spent
 
     def begin(self, part: str) -> None:
         """Say that a part begins, and that the one before has ended."""
-        self._done += self._left.pop(self._part, 0.0)
-        self._part, self._part_start = part, self._clock()
+        self._done += self._left.pop(self.part, 0.0)
+        self.part, self._part_start = part, self._clock()
 
     def show(self, what: str) -> None:
-        if self._shown:
+        if self._terminal is not None:
             line = f"{self.seconds:4.0f} s, about {self.remaining:.0f} s left  {what}"
             columns = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be written over
-            self._stream.write(f"\r\x1b[K{line[:columns]}")
-            self._stream.flush()
+            self._terminal.write(f"\r\x1b[K{line[:columns]}")
+            self._terminal.flush()
 
     def clear(self) -> None:
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        if self._terminal is not None:
+            self._terminal.write("\r\x1b[K")
+            self._terminal.flush()

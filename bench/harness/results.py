@@ -9,6 +9,7 @@ from typing import Final
 
 PASS: Final = "PASS"
 MISS: Final = "MISS"
+FAILED: Final = "FAILED"
 NOT_BUILT: Final = "NOT BUILT"
 
 
@@ -43,6 +44,9 @@ class Figure:
     also: dict[str, float] = field(default_factory=dict)
     """Further figures of the same rounds, by what they are called."""
     absent: str | None = None
+    """Why there is none."""
+    not_built: bool = False
+    """Whether that is because the contender is not to be had here; else it failed."""
     better: Sequence[float] = ()
     """How many times better ours was in each round, where a contender measured ours too: else the row works
     it out."""
@@ -61,7 +65,7 @@ class Figure:
 class Target:
     """What is to be reached: `value` at most or at least `limit`.
 
-    `value` is None when it is not known: because of a peer that is `not_built`, or else because we failed.
+    `value` is None when it is not known: a peer is `not_built`, or else ours or a peer failed.
     """
 
     what: str
@@ -74,7 +78,7 @@ class Target:
     @property
     def verdict(self) -> str:
         if self.value is None:
-            return NOT_BUILT if self.not_built else MISS
+            return NOT_BUILT if self.not_built else FAILED
         return PASS if (self.value <= self.limit if self.at_most else self.value >= self.limit) else MISS
 
     @property
@@ -105,6 +109,10 @@ class Row:
     def figure(self, who: str) -> Figure | None:
         """Return what a contender did; None when it took no part."""
         return next((each for each in self.figures if each.who == who and each.values), None)
+
+    def not_built(self, who: str) -> bool:
+        """Return whether a contender is not to be had here."""
+        return any(each.who == who and each.not_built for each in self.figures)
 
     def ratio(self, who: str, to: str | None) -> float | None:
         """Return the median over the rounds of one contender's value to another's of the same round."""
@@ -150,7 +158,7 @@ class Row:
 
     def _multiple(self, who: str, limit: float, to: str, *, at_most: bool) -> None:
         what = f"{who} {'<=' if at_most else '>='} {limit:.3g} x {to}"
-        not_built = self.figure(who) is not None and self.figure(to) is None
+        not_built = self.figure(who) is not None and self.not_built(to)
         self.targets.append(Target(what, self.ratio(who, to), limit, at_most, "x", not_built))
 
     def judge(
@@ -163,7 +171,7 @@ class Row:
         at_most: bool = True,
         not_built: bool = False,
     ) -> None:
-        """State a target for a figure; None: there is none, because of ourselves or of a peer `not_built`."""
+        """State a target for a figure; None: there is none, as something failed or a peer is `not_built`."""
         self.targets.append(Target(what, value, limit, at_most, unit, not_built))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -47,11 +48,21 @@ FULL: Final = Plan(rounds=5, seconds=0.6, idle_connections=10_000, held_calls=10
 QUICK: Final = Plan(rounds=2, seconds=0.25, idle_connections=2_000, held_calls=2_000, repeats=1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     plan: Plan
     peers: Peers
     progress: Progress
+    interrupted: bool = False
+    """Whether nothing more is to be measured: the row that is made now is the last."""
+
+    @contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """Let the block end at an interruption, for a row of what it has found by then."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.interrupted = True
 
     def rounds(
         self,
@@ -70,28 +81,33 @@ class Run:
         `better` that of how many times better ours was, where the contender knows. Not all need have them,
         and a percentile of too few calls is left out. Rounds are divided into `parts`, for a difference that
         is small beside what the machine does from one second to the next.
-        Who fails is out, with the reason; the others go on.
+        Who fails is out, with the reason; the others go on. Interrupted, all have the rounds that are whole.
+
+        Raises:
+            KeyboardInterrupt: there is none.
         """
         found: dict[str, list[Figures]] = {who: [] for who in measures}
-        absent: dict[str, str] = {}
-        for number in range(self.plan.rounds * parts + 1):
-            for who, measure in measures.items():
-                if who in absent:
-                    continue
-                turn = f"round {number} of {self.plan.rounds * parts}" if number else "warming up"
-                self.progress.show(f"{what}: {turn}, {who}")
-                try:
-                    figures = measure(self.plan.seconds * (1 / parts if number else WARM_UP))
-                except NotBuiltError as error:
-                    absent[who] = f"not built: {error}"
-                except PeerFailedError as error:
-                    absent[who] = f"failed: {error}"
-                else:
-                    if number:
-                        found[who].append(figures)
+        out: dict[str, Figure] = {}
+        with self.until_interrupted():
+            for number in range(self.plan.rounds * parts + 1):
+                for who, measure in measures.items():
+                    if who in out:
+                        continue
+                    turn = f"round {number} of {self.plan.rounds * parts}" if number else "warming up"
+                    self.progress.show(f"{what}: {turn}, {who}")
+                    try:
+                        figures = measure(self.plan.seconds * (1 / parts if number else WARM_UP))
+                    except (NotBuiltError, PeerFailedError) as error:
+                        out[who] = absent(who, unit, error)
+                    else:
+                        if number:
+                            found[who].append(figures)
+        whole = min((len(rounds) for who, rounds in found.items() if who not in out), default=0)
+        if self.interrupted and not whole:
+            raise KeyboardInterrupt
         return [
-            Figure(who, unit, absent=absent[who])
-            if who in absent
+            out[who]
+            if who in out
             else Figure(
                 who,
                 unit,
@@ -99,8 +115,15 @@ class Run:
                 {label: _middle(rounds, name) for label, name in also.items() if name in told(rounds)},
                 better=[figures[better] for figures in rounds] if better in rounds[0] else (),
             )
-            for who, rounds in found.items()
+            for who, rounds in ((who, rounds[:whole]) for who, rounds in found.items())
         ]
+
+
+def absent(who: str, unit: str, error: NotBuiltError | PeerFailedError) -> Figure:
+    """Return what stands in a row for a contender that has no figure."""
+    not_built = isinstance(error, NotBuiltError)
+    said = f"{'not built' if not_built else 'failed'}: {error}"
+    return Figure(who, unit, absent=said, not_built=not_built)
 
 
 def _middle(rounds: list[Figures], name: str) -> float:

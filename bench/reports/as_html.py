@@ -26,7 +26,7 @@ th, td { border-bottom: 1px solid #8884; padding: .25rem .6rem; text-align: left
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .bar { background: #4a7ebb; height: .8rem; min-width: 1px; }
 .ours .bar { background: #2a9d5c; }
-.PASS { color: #1b7f46; } .MISS { color: #c22; } .NOT { color: #888; }
+.PASS { color: #1b7f46; } .MISS, .FAILED { color: #c22; } .NOT { color: #888; }
 :root { color-scheme: light dark; }
 """
 _BAR_REMS: Final = 14.0

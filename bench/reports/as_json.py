@@ -18,6 +18,7 @@ def whole(report: Report) -> str:
                 "command": report.command,
                 "seconds": report.seconds,
                 "whole": report.whole,
+                "interrupted": report.interrupted,
                 "machine": report.machine,
                 "cpus": report.cpus,
                 "taken_by_others": report.taken_by_others,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from bench.harness.results import MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target, spread
+from bench.harness.results import FAILED, MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target, spread
 from bench.harness.run import Plan
 
 BUSY: Final = 0.1
@@ -33,6 +33,8 @@ class Report:
     command: str
     whole: bool
     """Whether every row was measured, at full length and to the end."""
+    interrupted: str | None = None
+    """In what part of the table the run was ended by a signal."""
 
     @property
     def targets(self) -> list[Target]:
@@ -40,11 +42,23 @@ class Report:
 
     @property
     def missed(self) -> bool:
-        return any(target.verdict == MISS for target in self.targets)
+        """Whether a target is not reached, or not known to be because something failed."""
+        return any(target.verdict in (MISS, FAILED) for target in self.targets)
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Who has no figure in any row, and the first reason for it."""
+        figures = [figure for row in self.rows for figure in row.figures]
+        present = {figure.who for figure in figures if figure.values}
+        reasons: dict[str, str] = {}
+        for figure in figures:
+            if figure.who not in present:
+                reasons.setdefault(figure.who, figure.absent or "")
+        return reasons
 
     def summary(self) -> str:
         verdicts = [target.verdict for target in self.targets]
-        counted = ", ".join(f"{verdicts.count(each)} {each}" for each in (PASS, MISS, NOT_BUILT))
+        counted = ", ".join(f"{verdicts.count(each)} {each}" for each in (PASS, MISS, FAILED, NOT_BUILT))
         return f"{len(verdicts)} targets: {counted}"
 
     def by_promise(self) -> Iterator[tuple[Promise | None, Row, Target]]:
@@ -72,8 +86,12 @@ class Report:
         yield f"servers on CPU {cpus['servers']}, clients on CPU {cpus['clients']}, the same for all"
         yield ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items()))
         yield f"{self.datetime}, {self.seconds:.0f} s"
-        yield ("figures of different rows are of different moments of the machine, and not to be compared")
+        yield "figures of different rows are of different moments of the machine, and not to be compared"
         yield f"{UNSTEADY_SIGN} marks a ratio that was off its median by more than {UNSTEADY:g} % in a round"
+        if self.absent:
+            yield "without a figure: " + "; ".join(f"{who} ({why})" for who, why in self.absent.items())
+        if self.interrupted is not None:
+            yield f"interrupted in {self.interrupted}, which has what was measured by then"
         if not self.whole:
             yield "a part of the table, or a short look at it: not to be quoted"
         if self.taken_by_others > BUSY:

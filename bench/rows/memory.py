@@ -13,7 +13,7 @@ from bench.harness.peers import CONTENDERS, LIMIT, OURS, RESILIENT, Server
 from bench.harness.processes import CLIENTS, PeerFailedError, Process, python
 from bench.harness.promises import CONNECTIONS, MEMORY
 from bench.harness.results import Figure, Row
-from bench.harness.run import Run
+from bench.harness.run import Run, absent
 from bench.peers.rpc.protocol import Figures, NotBuiltError
 from bench.percentiles import field
 
@@ -33,7 +33,7 @@ def idle(run: Run) -> Iterator[Row]:
     count = run.plan.idle_connections
     what = f"{count:,} idle connections"
     counts = {who: min(count, FEWER.get(who, count)) for who in SERVERS}
-    measured = {who: _repeated(run, what, who, partial(_idle, run, who, counts[who])) for who in SERVERS}
+    measured = measure_all(run, what, {who: partial(_idle, run, who, counts[who]) for who in SERVERS})
     beside = {
         "p50 us of a call without them": "without",
         "p50 us of a call beside them": "beside",
@@ -112,12 +112,9 @@ def in_flight(run: Run) -> Iterator[Row]:
     """Calls whose handlers wait."""
     count = run.plan.held_calls
     what = f"memory of the server for one of {count:,} calls in flight"
-    figures = [
-        Figure(who, "B", absent="not measured: its handlers would need a thread each")
-        if who == THREADED
-        else _figure(_repeated(run, what, who, partial(_held, count)), who, "B", "bytes", {})
-        for who in SERVERS
-    ]
+    measured = measure_all(run, what, {who: partial(_held, count) for who in SERVERS if who != THREADED})
+    figures = [_figure(found, who, "B", "bytes", {}) for who, found in measured.items()]
+    figures.append(Figure(THREADED, "B", absent="not measured: its handlers would need a thread each"))
     row = Row("in-flight", what, MEMORY, figures)
     _at_most(run, row, MEMORY.limits["call"])
     yield row
@@ -141,8 +138,25 @@ def _held(count: int, server: Server) -> Figures:
     return {"bytes": took / count}
 
 
-def _repeated(run: Run, what: str, who: str, measure: Callable[[Server], Figures]) -> list[Figures] | str:
-    """Measure with servers that nothing has used before; return the figures, or why there are none."""
+def measure_all(
+    run: Run, what: str, measures: Mapping[str, Callable[[Server], Figures]]
+) -> dict[str, list[Figures] | Figure]:
+    """Measure all in turn; interrupted, return those that there are.
+
+    Raises:
+        KeyboardInterrupt: ours is not among them.
+    """
+    found = {}
+    with run.until_interrupted():
+        for who, measure in measures.items():
+            found[who] = _repeated(run, what, who, measure)
+    if OURS not in found:
+        raise KeyboardInterrupt
+    return found
+
+
+def _repeated(run: Run, what: str, who: str, measure: Callable[[Server], Figures]) -> list[Figures] | Figure:
+    """Measure with servers that nothing has used before; return the figures, or what stands for them."""
     found: list[Figures] = []
     for number in range(run.plan.repeats):
         run.progress.show(f"{what}: {number + 1} of {run.plan.repeats}, {who}")
@@ -152,23 +166,23 @@ def _repeated(run: Run, what: str, who: str, measure: Callable[[Server], Figures
                 found.append(measure(server))
             finally:
                 server.process.end()
-        except NotBuiltError as error:
-            return f"not built: {error}"
-        except PeerFailedError as error:
-            return f"failed: {error}"
+        except (NotBuiltError, PeerFailedError) as error:
+            return absent(who, "", error)
     return found
 
 
-def _figure(found: list[Figures] | str, who: str, unit: str, value: str, also: Mapping[str, str]) -> Figure:
-    if isinstance(found, str):
-        return Figure(who, unit, absent=found)
+def _figure(
+    found: list[Figures] | Figure, who: str, unit: str, value: str, also: Mapping[str, str]
+) -> Figure:
+    if isinstance(found, Figure):
+        return found
     worst = {label: max(figures[name] for figures in found) for label, name in also.items()}
     return Figure(who, unit, [figures[value] for figures in found], worst)
 
 
 def _connections(server: Server) -> Process:
     name = f"connections to {server.process.name}"
-    process = python(name, "bench.workers.connections", str(server.port), cpu=CLIENTS)
+    process = python(name, "bench.workers.connections", str(server.port), cpu=CLIENTS, needs=server.process)
     process.until_ready()
     return process
 

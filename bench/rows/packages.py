@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,7 +13,7 @@ from typing import Final
 from bench.harness.processes import CLIENTS, PeerFailedError, Process, python
 from bench.harness.promises import BREAKER
 from bench.harness.results import Figure, Promise, Row
-from bench.harness.run import Measure, Run
+from bench.harness.run import Measure, Run, absent
 from bench.peers.breakers import THREADS
 from bench.peers.rpc.protocol import NotBuiltError
 from bench.peers.subjects import SUBJECTS
@@ -44,7 +44,7 @@ def breakers(run: Run) -> Iterator[Row]:
                 None if theirs is None else median(theirs.better),
                 "x",
                 at_most=False,
-                not_built=theirs is None,
+                not_built=row.not_built(PYBREAKER),
             )
         yield row
 
@@ -58,7 +58,7 @@ def others(run: Run, promise: Promise) -> Iterator[Row]:
 def _beside_packages(run: Run, subjects: Iterable[str], promise: Promise) -> Iterator[tuple[str, Row]]:
     """Yield a row a subject."""
     with ExitStack() as stack:
-        packages, absent = _packages(run, stack)
+        packages, not_running = _packages(run, stack)
         for subject in subjects:
             having = [each for each in packages if subject in each.subjects]
             what, noop = SUBJECTS[subject].what, SUBJECTS[subject].noop
@@ -69,27 +69,28 @@ def _beside_packages(run: Run, subjects: Iterable[str], promise: Promise) -> Ite
                 add_noops(figure, noop)
             if subject == "call":
                 _add_inside(figures, packages)
-            row = Row(f"packages-{subject}", what, promise, figures, ours=OURS, method=method(run))
-            row.note = "; ".join((*(each.note for each in having if each.note), *absent))
+            row = Row(f"packages-{subject}", what, promise, figures + not_running, ours=OURS)
+            row.method = method(run)
+            row.note = "; ".join(each.note for each in having if each.note)
             yield subject, row
 
 
-def _packages(run: Run, stack: ExitStack) -> tuple[list[_Package], list[str]]:
-    """Start the processes; return those that run, and why others do not."""
-    packages, absent = [], []
+def _packages(run: Run, stack: ExitStack) -> tuple[list[_Package], list[Figure]]:
+    """Start the processes; return those that run, and what stands in every row for the others."""
+    packages, not_running = [], []
     for module in ("ours", *MODULES):
         process = python(f"package {module}", "bench.workers.package", module, cpu=CLIENTS)
         stack.callback(process.end)
         try:
             process.until_ready()
         except (NotBuiltError, PeerFailedError) as error:
-            absent.append(f"{module}: {error}")
+            not_running.append(absent(module, "ns", error))
         else:
             name = next(iter(process.versions))
             run.peers.versions |= process.versions
             said = process.ask('{"subjects": true}')
             packages.append(_Package(process, name, said["subjects"], said["note"]))
-    return packages, absent
+    return packages, not_running
 
 
 def _of_subject(process: Process, subject: str) -> Measure:
@@ -100,7 +101,9 @@ def _add_inside(figures: Iterable[Figure], packages: Iterable[_Package]) -> None
     """How many threads a breaker admits is no matter of rounds."""
     processes = {each.name: each.process for each in packages}
     for figure in figures:
-        if figure.values:
+        if not figure.values:
+            continue
+        with suppress(PeerFailedError):  # which is no reason to lose its figure
             inside = processes[figure.who].ask('{"inside": true}')
             figure.also |= {
                 f"of {THREADS} threads let in at once, {state.replace('_', '-')}": n

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.peers.rpc.echo import TEXT, messages, services
-from bench.peers.rpc.protocol import OWN_CONNECTION, Client, Tally, Tls
+from bench.peers.rpc.protocol import OWN_CONNECTION, Client, Serving, Tls
 from bench.peers.rpc.servicers import NOTE, AsyncEcho, Count
 
 
@@ -41,19 +41,19 @@ class Stub:
 
 
 @asynccontextmanager
-async def serve(aio: Any, credentials: Any, port: int, tls: Tls | None) -> AsyncIterator[Tally]:
+async def serve(aio: Any, credentials: Any, port: int, tls: Tls | None) -> AsyncIterator[Serving]:
     """Serve with `aio.server`; `credentials` has grpc's names for those of TLS."""
     server = aio.server()
     echo = AsyncEcho()
     services().add_EchoServicer_to_server(echo, server)
     address = f"127.0.0.1:{port}"
     if tls is None:
-        server.add_insecure_port(address)
+        bound = server.add_insecure_port(address)
     else:
         pair = (tls.key.read_bytes(), tls.chain.read_bytes())
-        server.add_secure_port(address, credentials.ssl_server_credentials([pair]))
+        bound = server.add_secure_port(address, credentials.ssl_server_credentials([pair]))
     await server.start()
-    yield echo
+    yield Serving(bound, echo)
     await server.stop(None)
 
 

@@ -1,7 +1,8 @@
 """What a peer that speaks gRPC does in a process of its own, as a server and as a client.
 
-A server listens on the port it is told, prints `{"ready": true}`, and answers lines on its standard input:
-`handled` with how many calls it has handled, `holding` with how many it holds, `release` by answering those.
+A server listens on the port it is told, or on a free one for 0, prints `{"ready": true, "port": PORT}`, and
+answers lines on its standard input: `handled` with how many calls it has handled, `holding` with how many it
+holds, `release` by answering those.
 A client answers each line of JSON, a measurement's name and its arguments, with one line of JSON. Both end
 when their input ends. A peer that is not installed prints `{"not_built": REASON}` instead.
 
@@ -45,6 +46,14 @@ class Tally(Protocol):
     def holding(self) -> int: ...
 
     def release(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that listens, and what its process is asked."""
+
+    port: int
+    tally: Tally
 
 
 class Client(Protocol):
@@ -93,7 +102,8 @@ class Asynchronous:
 
     packages: tuple[str, ...]
     """As pip knows them, for their versions."""
-    serve: Callable[[int, Tls | None], AbstractAsyncContextManager[Tally]]
+    serve: Callable[[int, Tls | None], AbstractAsyncContextManager[Serving]]
+    """On this port, or on any that is free for 0."""
     connect: Callable[[int, Tls | None], AbstractAsyncContextManager[Client]]
 
 
@@ -102,7 +112,7 @@ class Blocking:
     """A peer on threads."""
 
     packages: tuple[str, ...]
-    serve: Callable[[int, Tls | None], AbstractContextManager[Tally]]
+    serve: Callable[[int, Tls | None], AbstractContextManager[Serving]]
     connect: Callable[[int, Tls | None], AbstractContextManager[BlockingClient]]
 
 

@@ -22,10 +22,10 @@ def run(peer: Asynchronous, role: str, port: int, tls: Tls | None) -> None:
 
 
 async def serve(peer: Asynchronous, port: int, tls: Tls | None) -> None:
-    async with peer.serve(port, tls) as tally:
-        say({"ready": True})
+    async with peer.serve(port, tls) as serving:
+        say({"ready": True, "port": serving.port})
         while line := await _line():
-            say(answer(tally, line))
+            say(answer(serving.tally, line))
 
 
 async def measure(peer: Asynchronous, port: int, tls: Tls | None) -> None:

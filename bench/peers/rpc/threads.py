@@ -20,10 +20,10 @@ def run(peer: Blocking, role: str, port: int, tls: Tls | None) -> None:
 
 
 def serve(peer: Blocking, port: int, tls: Tls | None) -> None:
-    with peer.serve(port, tls) as tally:
-        say({"ready": True})
+    with peer.serve(port, tls) as serving:
+        say({"ready": True, "port": serving.port})
         for line in sys.stdin:
-            say(answer(tally, line))
+            say(answer(serving.tally, line))
 
 
 def measure(peer: Blocking, port: int, tls: Tls | None) -> None:

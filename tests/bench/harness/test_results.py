@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bench.harness.results import MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target
+from bench.harness.results import FAILED, MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target
 
 PROMISE = Promise("calls", "10 ms", "<= 2 x TCP")
 
 
 def row(**values: list[float]) -> Row:
     figures = [
-        Figure(who, "us", each) if each else Figure(who, "us", absent="not built: no go here")
+        Figure(who, "us", each)
+        if each
+        else Figure(who, "us", absent="not built: no go here", not_built=who == "go")
         for who, each in values.items()
     ]
     return Row("unary", "calls", PROMISE, figures, beside="tcp", ours="ours")
@@ -27,20 +29,27 @@ def test_a_target_is_reached_up_to_its_limit(value: float, at_most: bool, verdic
     assert target.of_limit == value / 2
 
 
-def test_a_figure_that_we_failed_to_have_is_a_miss() -> None:
+def test_a_target_without_our_figure_is_failed() -> None:
     """Else a run in which nothing of ours works would end well."""
     found = row(ours=[], tcp=[10.0])
     found.at_most("ours", 2, "tcp")
     found.at_least("ours", 100)
     found.judge("ours", 1, None, "us")
-    assert [target.verdict for target in found.targets] == [MISS, MISS, MISS]
+    assert [target.verdict for target in found.targets] == [FAILED, FAILED, FAILED]
 
 
-def test_a_peer_that_is_not_built_is_no_miss() -> None:
-    found = row(ours=[10.0], go=[])
+def test_a_peer_that_is_not_built_is_no_failure_and_one_that_failed_is() -> None:
+    found = row(ours=[10.0], go=[], grpclib=[])
     found.at_most("ours", 1, "go")
-    assert [target.verdict for target in found.targets] == [NOT_BUILT]
-    assert found.targets[0].of_limit is None
+    found.at_most("ours", 1, "grpclib")
+    assert [target.verdict for target in found.targets] == [NOT_BUILT, FAILED]
+    assert [target.of_limit for target in found.targets] == [None, None]
+
+
+def test_a_peer_that_is_not_built_does_not_excuse_ours() -> None:
+    found = row(ours=[], go=[])
+    found.at_most("ours", 1, "go")
+    assert [target.verdict for target in found.targets] == [FAILED]
 
 
 def test_a_target_of_nothing_has_no_part_of_its_limit() -> None:

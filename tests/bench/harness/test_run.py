@@ -98,3 +98,39 @@ def test_who_fails_is_out_with_the_reason_and_the_others_go_on(run: Run) -> None
         None,
     ]
     assert [len(figure.values) for figure in figures] == [0, 0, 3]
+    assert [figure.not_built for figure in figures] == [True, False, False]
+
+
+def test_an_interruption_leaves_the_rounds_that_all_have_made(run: Run) -> None:
+    """A ratio is of values of the same round."""
+    turns = 0
+
+    def contender(seconds: float) -> Figures:
+        nonlocal turns
+        turns += 1
+        if turns == 8:  # the second's third round
+            raise KeyboardInterrupt
+        return {"us": float(turns)}
+
+    def missing(seconds: float) -> Figures:
+        raise NotBuiltError("no go here")
+
+    figures = run.rounds("calls", {"a": contender, "go": missing, "b": contender}, "us", "us", {})
+    assert [list(figure.values) for figure in figures] == [[3.0, 5.0], [], [4.0, 6.0]]
+    assert figures[1].absent == "not built: no go here"
+    assert run.interrupted
+
+
+@pytest.mark.parametrize("turn", [1, 2, 4])
+def test_an_interruption_before_a_whole_round_leaves_nothing(run: Run, turn: int) -> None:
+    turns = 0
+
+    def contender(seconds: float) -> Figures:
+        nonlocal turns
+        turns += 1
+        if turns == turn:
+            raise KeyboardInterrupt
+        return {"us": float(turns)}
+
+    with pytest.raises(KeyboardInterrupt):
+        run.rounds("calls", {"a": contender, "b": contender}, "us", "us", {})

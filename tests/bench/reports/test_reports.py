@@ -27,7 +27,8 @@ def rows() -> list[Row]:
             Figure("raw TCP", "us", [40.0, 44.0, 40.0]),
             Figure("ours", "us", [50.0, 55.0, 49.0], {"p99 us": 1234.5}),
             Figure("grpcio", "us", [300.0, 330.0, 310.0]),
-            Figure("grpc-go", "us", absent="not built: no go here"),
+            Figure("grpc-go", "us", absent="not built: no go here", not_built=True),
+            Figure("grpclib", "us", absent="failed: grpclib server ended"),
             Figure(ODD, "us", [100.0, 100.0, 100.0]),
         ],
         beside="raw TCP",
@@ -35,6 +36,7 @@ def rows() -> list[Row]:
     )
     unary.at_most("ours", 2, "raw TCP")
     unary.at_most("ours", 0.5, "grpc-go")
+    unary.at_most("ours", 0.5, "grpclib")
     idle = Row("idle", "memory", MEMORY, [Figure("ours", "B", [20_000.0])], ours="ours", note=ODD)
     idle.judge("ours <= 16,384 B", 16_384, 20_000.0, "B")
     return [unary, idle]
@@ -57,10 +59,12 @@ def report(*, others: float = 0.0, whole: bool = True) -> Report:
 
 def test_targets_are_counted_and_one_that_is_missed_is_known() -> None:
     found = report()
-    assert found.summary() == "3 targets: 1 PASS, 1 MISS, 1 NOT BUILT"
-    assert found.missed
-    passed = rows()[:1]
-    assert not Report(**{**vars(found), "rows": passed}).missed
+    assert found.summary() == "4 targets: 1 PASS, 1 MISS, 1 FAILED, 1 NOT BUILT"
+    unary, idle = rows()
+    passed, not_built, failed = unary.targets[0], unary.targets[1], unary.targets[2]
+    for targets, missed in (([passed, not_built], False), ([passed, failed], True), (idle.targets, True)):
+        unary.targets = targets
+        assert Report(**{**vars(found), "rows": [unary]}).missed is missed
 
 
 def test_a_report_says_when_it_is_not_to_be_relied_on() -> None:
@@ -69,6 +73,19 @@ def test_a_report_says_when_it_is_not_to_be_relied_on() -> None:
     alone = as_text.end(report())
     assert "quoted" not in alone
     assert "other processes" not in alone
+    assert "interrupted" not in alone
+    interrupted = Report(**{**vars(report(whole=False)), "interrupted": "ten-clients"})
+    assert "interrupted in ten-clients, which has what was measured by then" in as_text.end(interrupted)
+
+
+def test_a_report_names_who_has_no_figure_at_all() -> None:
+    found = report()
+    assert found.absent == {"grpc-go": "not built: no go here", "grpclib": "failed: grpclib server ended"}
+    line = "without a figure: grpc-go (not built: no go here); grpclib (failed: grpclib server ended)"
+    assert line in as_text.end(found).splitlines()
+    found.rows[1].figures.append(Figure("grpclib", "B", [1.0]))
+    assert list(found.absent) == ["grpc-go"]
+    assert "without a figure" not in as_text.end(Report(**{**vars(found), "rows": found.rows[1:]}))
 
 
 def test_a_report_says_of_which_code_it_is() -> None:
@@ -164,7 +181,16 @@ def test_html_is_whole_asks_for_nothing_and_shows_any_text_as_it_is() -> None:
     assert page.asked == []
     assert "script" not in page.tags
     assert ODD in page.shown
-    for shown in ("not built: no go here", "PASS", "MISS", "NOT BUILT", "20,000 B", "7.50 x", "6.00 x"):
+    for shown in (
+        "not built: no go here",
+        "PASS",
+        "MISS",
+        "FAILED",
+        "NOT BUILT",
+        "20,000 B",
+        "7.50 x",
+        "6.00 x",
+    ):
         assert shown in page.shown
     assert "tai-grpc bench --results 'a`b'" in page.shown
 
@@ -172,6 +198,7 @@ def test_html_is_whole_asks_for_nothing_and_shows_any_text_as_it_is() -> None:
 def test_json_has_every_value() -> None:
     found = json.loads(as_json.whole(report()))
     assert found["missed"] is True
+    assert found["interrupted"] is None
     unary = found["rows"][0]
     assert (unary["mission"], unary["beside"], unary["ours_is"]) == ("5-10 ms", "raw TCP", "ours")
     by_who = {figure["who"]: figure for figure in unary["figures"]}
@@ -180,7 +207,7 @@ def test_json_has_every_value() -> None:
     assert by_who["grpcio"]["ratio"] == 7.5
     assert by_who["ours"]["also"] == {"p99 us": 1234.5}
     assert by_who["grpc-go"] == {"who": "grpc-go", "absent": "not built: no go here"}
-    assert [target["verdict"] for target in unary["targets"]] == ["PASS", "NOT BUILT"]
+    assert [target["verdict"] for target in unary["targets"]] == ["PASS", "NOT BUILT", "FAILED"]
     assert unary["targets"][0]["of_limit"] == 0.625
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ import pytest
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from aio.certificates import Certificates
-from cli.command import COMMAND, Ran, ran, shell, started, tai_grpc
+from cli.command import Ran, on_a_terminal, ran, shell, started, tai_grpc
 from cli.load.plans import write_protoset
 from load.echo import POOL, SERVICE, Echo, echo_server
 from tai_grpc import aio
@@ -299,17 +298,10 @@ async def test_a_second_ctrl_c_ends_the_program(tmp_path: Path) -> None:
 
 
 async def test_the_run_is_seen_on_a_terminal(echo: Echo) -> None:
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "load", echo.address, "--call", "echo.v1.Echo/Unary", "-r", "100", "-n", "100"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm"},
-    )
-    os.close(theirs)
-    out, _ = await process.communicate()
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
+    arguments = ("load", echo.address, "--call", "echo.v1.Echo/Unary", "-r", "100", "-n", "100")
+    async with on_a_terminal(*arguments) as (process, terminal):
+        out, _ = await process.communicate()
+        shown = os.read(terminal, 65536).decode()
     assert process.returncode == 0
     assert "Count:\t100" in out.decode()
     assert "echo.v1.Echo/Unary" in shown

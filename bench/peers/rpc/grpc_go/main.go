@@ -63,7 +63,7 @@ func main() {
 		Methods:     []grpc.MethodDesc{{MethodName: "Unary", Handler: unary}},
 	}, nil)
 	fmt.Printf("{\"versions\": {\"grpc-go\": %q}}\n", grpc.Version)
-	fmt.Println(`{"ready": true}`)
+	fmt.Printf("{\"ready\": true, \"port\": %d}\n", listener.Addr().(*net.TCPAddr).Port)
 	go answerLines()
 	log.Fatal(server.Serve(listener))
 }

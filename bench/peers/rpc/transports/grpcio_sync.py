@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from bench.peers.rpc.echo import TEXT, messages, services
-from bench.peers.rpc.protocol import OWN_CONNECTION, Blocking, BlockingClient, Tally, Tls
+from bench.peers.rpc.protocol import OWN_CONNECTION, Blocking, BlockingClient, Serving, Tls
 from bench.peers.rpc.servicers import NOTE, Count, ThreadedEcho
 
 WORKERS = 10
@@ -38,18 +38,18 @@ class Stub:
 
 
 @contextmanager
-def serve(port: int, tls: Tls | None) -> Iterator[Tally]:
+def serve(port: int, tls: Tls | None) -> Iterator[Serving]:
     server = grpc.server(ThreadPoolExecutor(WORKERS))
     echo = ThreadedEcho()
     services().add_EchoServicer_to_server(echo, server)
     address = f"127.0.0.1:{port}"
     if tls is None:
-        server.add_insecure_port(address)
+        bound = server.add_insecure_port(address)
     else:
         pair = (tls.key.read_bytes(), tls.chain.read_bytes())
-        server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        bound = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
     server.start()
-    yield echo
+    yield Serving(bound, echo)
     server.stop(None)
 
 

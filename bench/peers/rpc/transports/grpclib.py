@@ -1,3 +1,4 @@
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ from grpclib.const import Cardinality, Handler
 from grpclib.server import Server
 
 from bench.peers.rpc.echo import SERVICE, TEXT, messages
-from bench.peers.rpc.protocol import Asynchronous, Client, Tally, Tls
+from bench.peers.rpc.protocol import Asynchronous, Client, Serving, Tls
 from bench.peers.rpc.servicers import NOTE, AsyncEcho
 
 Note, Count = messages().Note, messages().Count
@@ -82,7 +83,7 @@ class Stub:
 
 
 @asynccontextmanager
-async def serve(port: int, tls: Tls | None) -> AsyncIterator[Tally]:
+async def serve(port: int, tls: Tls | None) -> AsyncIterator[Serving]:
     context = None
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -90,8 +91,9 @@ async def serve(port: int, tls: Tls | None) -> AsyncIterator[Tally]:
         context.set_alpn_protocols(["h2"])
     echo = Echo()
     server = Server([echo])
-    await server.start("127.0.0.1", port, ssl=context)
-    yield echo
+    listening = socket.create_server(("127.0.0.1", port))  # as grpclib does not tell its own
+    await server.start(sock=listening, ssl=context)
+    yield Serving(listening.getsockname()[1], echo)
     server.close()
     await server.wait_closed()
 

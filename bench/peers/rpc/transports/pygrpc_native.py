@@ -9,15 +9,15 @@ import grpc.aio
 import pygrpc_native.aio
 
 from bench.peers.rpc import asyncio_stub
-from bench.peers.rpc.protocol import Asynchronous, NotBuiltError, Tally, Tls
+from bench.peers.rpc.protocol import Asynchronous, NotBuiltError, Serving, Tls
 
 
 @asynccontextmanager
-async def serve(port: int, tls: Tls | None) -> AsyncIterator[Tally]:
+async def serve(port: int, tls: Tls | None) -> AsyncIterator[Serving]:
     if tls is not None:
         raise NotBuiltError("pygrpc-native has no TLS")
-    async with asyncio_stub.serve(pygrpc_native.aio, grpc, port, None) as tally:
-        yield tally
+    async with asyncio_stub.serve(pygrpc_native.aio, grpc, port, None) as serving:
+        yield serving
 
 
 PEER = Asynchronous(

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from bench.peers.rpc.protocol import Asynchronous, Client, NotBuiltError, Tally, Tls
+from bench.peers.rpc.protocol import Asynchronous, Client, NotBuiltError, Serving, Tls
 
 BYTES = 64
 
@@ -49,11 +49,11 @@ class RoundTrips(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def serve(port: int, tls: Tls | None) -> AsyncIterator[Tally]:
+async def serve(port: int, tls: Tls | None) -> AsyncIterator[Serving]:
     if tls is not None:
         raise NotBuiltError("the limit is without TLS")
-    async with await asyncio.get_running_loop().create_server(Server, "127.0.0.1", port):
-        yield Server()
+    async with await asyncio.get_running_loop().create_server(Server, "127.0.0.1", port) as server:
+        yield Serving(server.sockets[0].getsockname()[1], Server())
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
+from tai_grpc.cli.files import check_writable, write
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.load.planning import make_plan
 from tai_grpc.load.errors import RequestError
@@ -116,14 +117,8 @@ def _stopped_by_ctrl_c(stop: threading.Event) -> Iterator[None]:
 def _check_output(name: str) -> None:
     """See that the report can be written, before the load is made for it."""
     if name != "-":
-        path = Path(name)
         try:
-            try:
-                path.open("x").close()
-            except FileExistsError:
-                path.open("a").close()
-            else:
-                path.unlink()  # nothing may come of the run
+            check_writable(Path(name))
         except OSError as error:
             raise click.BadParameter(f"cannot write {name}: {error.strerror}", param_hint="output") from None
 
@@ -132,7 +127,7 @@ def _write(name: str, report: str) -> None:
     to = "stdout" if name == "-" else name
     try:
         if name != "-":
-            Path(name).write_text(report, encoding="utf-8")
+            write(Path(name), report)
         elif sys.stdout is None:
             raise Failure("cannot write the report to stdout: it is closed")
         else:

@@ -64,7 +64,7 @@ async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Box<dy
     }
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     println!("{{\"versions\": {{\"tonic\": \"{}\"}}}}", env!("TONIC_VERSION"));
-    println!("{{\"ready\": true}}");
+    println!("{{\"ready\": true, \"port\": {}}}", listener.local_addr()?.port());
     std::thread::spawn(answer_lines);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     server.add_service(EchoServer::new(Answers)).serve_with_incoming(incoming).await?;
