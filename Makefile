@@ -78,9 +78,9 @@ SEED ?= 0
 fuzz: build ## spoiled conversations against the HTTP/2 session: 10^6, or EXECUTIONS=n, from SEED=n: minutes
 	@$(BIN)/python tests/_ext/http2/fuzz.py --executions $(EXECUTIONS) --seed $(SEED)
 
-# SOAK: arguments of bench.soak, as in `make soak SOAK=--calls=10000`.
+# SOAK: arguments of tests/aio/soak.py, as in `make soak SOAK=--calls=10000`.
 soak: build ## 10^6 calls, 10^5 cancels, 10^4 reconnects leave no memory, task or descriptor behind: minutes
-	@$(BIN)/python -m bench.soak $(SOAK)
+	@$(BIN)/python tests/aio/soak.py $(SOAK)
 
 kill-sweep: build ## kill a process at every instruction of every operation on shared memory: minutes
 	@$(BIN)/python -m pytest tests/_ext/primitives/test_kill_sweep.py --kill-at-every instructions \

@@ -12,13 +12,13 @@ from typing import Final
 import click
 
 from bench.harness.interruption import Interruption
-from bench.harness.machine import Others, machine
+from bench.harness.machine import Others, machine, tools
 from bench.harness.peers import Peers
 from bench.harness.processes import CLIENTS, SERVERS
 from bench.harness.progress import Progress
 from bench.harness.results import Row
 from bench.harness.run import FULL, QUICK, Run
-from bench.peers.rpc.echo import ROOT
+from bench.paths import RESULTS
 from bench.reports import as_html, as_json, as_markdown, as_text
 from bench.reports.report import Report
 from bench.table import SECTIONS, Section
@@ -27,7 +27,6 @@ from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.files import check_writable, write
 from tai_grpc.cli.help import epilog
 
-RESULTS: Final = ROOT / "bench" / "RESULTS.md"
 FORMS: Final = {
     "json": as_json.whole,
     "markdown": as_markdown.whole,
@@ -112,7 +111,7 @@ def command(*, rows: tuple[str, ...], quick: bool, form: str, results: Path | No
         plan=run.plan,
         machine=machine(),
         cpus={"servers": SERVERS, "clients": CLIENTS},
-        versions={"tai-grpc": version("tai-grpc"), **peers.versions},
+        versions={"tai-grpc": version("tai-grpc"), **tools(), **peers.versions},
         taken_by_others=others.share(),
         datetime=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         seconds=progress.seconds,

@@ -9,17 +9,20 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.session import PerformanceRegression
 
-PERCENTILES = (50, 90, 99, 99.9)
+from bench.percentiles import supported
+
+BEYOND = 5
+"""How many rounds are to lie beyond a percentile; a round of compiled calls has a thousand of them."""
 
 
 @pytest.fixture(autouse=True)
 def percentiles(benchmark: BenchmarkFixture) -> Iterator[None]:
-    """Save those of the rounds, in seconds."""
+    """Save those of the rounds that there are rounds enough for, in seconds."""
     yield
     if benchmark.stats is not None:
-        found = np.percentile(benchmark.stats.stats.data, PERCENTILES)
+        rounds = benchmark.stats.stats.data
         benchmark.extra_info |= {
-            f"p{name:g}": float(value) for name, value in zip(PERCENTILES, found, strict=True)
+            f"p{each:g}": float(np.percentile(rounds, each)) for each in supported(len(rounds), BEYOND)
         }
 
 

@@ -10,9 +10,8 @@ from bench.harness import promises
 from bench.harness.processes import PeerFailedError
 from bench.harness.results import Figure, Promise, Row
 from bench.harness.run import Rows, Run
-from bench.macro import calls, load, memory
-from bench.micro import rows
 from bench.peers.rpc.protocol import NotBuiltError
+from bench.rows import calls, compiled, load, memory, objects, packages
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,28 @@ class Section:
             yield row
 
 
+def _breaker(run: Run) -> Iterator[Row]:
+    yield from compiled.breaker(run)
+    yield from packages.breakers(run)
+
+
+def _primitives(run: Run) -> Iterator[Row]:
+    yield from compiled.primitives(run)
+    yield from packages.others(run, promises.PRIMITIVES)
+
+
 SECTIONS: Final = {
-    "breaker": Section(promises.BREAKER, rows.breaker, 10, 5),
-    "primitives": Section(promises.PRIMITIVES, rows.primitives, 25, 10),
-    "picks": Section(promises.PRIMITIVES, rows.pick_of_many, 10, 4),
-    "balancer-share": Section(promises.BALANCER_SHARE, rows.balancer_share, 6, 4),
+    "breaker": Section(promises.BREAKER, _breaker, 15, 7),
+    "primitives": Section(promises.PRIMITIVES, _primitives, 35, 12),
+    "picks": Section(promises.PRIMITIVES, compiled.pick_of_many, 15, 6),
+    "balancer-share": Section(promises.BALANCER_SHARE, compiled.balancer_share, 10, 6),
     "unary": Section(promises.UNARY, calls.unary, 45, 15),
     "streaming": Section(promises.STREAMING, calls.streaming, 70, 30),
     "single-client": Section(promises.SINGLE_CLIENT, calls.single_client, 40, 15),
-    "ten-clients": Section(promises.TEN_CLIENTS, load.ten_clients, 110, 40),
-    "connections": Section(promises.CONNECTIONS, memory.idle, 80, 20),
+    "ten-clients": Section(promises.TEN_CLIENTS, load.ten_clients, 115, 42),
+    "connections": Section(promises.CONNECTIONS, memory.idle, 100, 25),
     "memory": Section(promises.MEMORY, memory.in_flight, 40, 15),
-    "objects": Section(promises.MEMORY, rows.objects, 15, 8),
-    "resilience": Section(promises.RESILIENCE, calls.resilience, 8, 4),
-    "load-generators": Section(promises.GENERATORS, load.load_generators, 35, 15),
+    "objects": Section(promises.MEMORY, objects.objects, 15, 8),
+    "resilience": Section(promises.RESILIENCE, calls.resilience, 15, 5),
+    "load-generators": Section(promises.GENERATORS, load.load_generators, 40, 18),
 }

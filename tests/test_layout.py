@@ -4,9 +4,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tai_grpc"
-# Tests of the whole rather than of one folder, what the tests of several share, and the harness of bench,
-# which is no part of the package.
-ACROSS = {"interop", "faults", "attacks", "typing", "wire", "harness"}
+# Tests of the whole rather than of one folder, what the tests of several folders share, and those of
+# the benchmarks, which are no part of the package.
+ACROSS = {"interop", "faults", "attacks", "typing", "wire", "bench"}
 
 
 def stems(folder: Path, suffix: str) -> set[str]:

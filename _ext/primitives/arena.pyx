@@ -19,10 +19,9 @@ killed at any of these steps leaves at worst bytes set aside for nothing; no ste
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport uint8_t
-from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
-from posix.stdlib cimport posix_memalign
 
 from tai_grpc._ext.primitives.atomics cimport cas_u64, load_u64
 
@@ -31,6 +30,8 @@ from tai_grpc.errors import ArenaError, ConfigError
 
 cdef extern from *:
     size_t CACHE_LINE "((size_t)64)"
+    # What Python's allocators give begins at a multiple of it.
+    size_t PYTHON_ALIGNS "(2 * sizeof(void *))"
     size_t SIZE_MAX
 
 MIN_ARENA_BYTES = 4096
@@ -72,17 +73,27 @@ cdef class Memory:
     """
 
     def __cinit__(self, size_t size):
-        if size == 0 or size > SIZE_MAX - CACHE_LINE:
+        cdef char *start
+        cdef size_t lead
+        if size == 0 or size > SIZE_MAX - 2 * CACHE_LINE:
             raise MemoryError(f"cannot set aside {size} bytes")
         size = _whole_lines(size)
-        if posix_memalign(&self.data, CACHE_LINE, size) != 0:
-            self.data = NULL
+        # Not posix_memalign, which takes a hundred bytes more for one cache line.
+        start = <char *>PyMem_Calloc(1, size + CACHE_LINE - PYTHON_ALIGNS)
+        if start is NULL:
             raise MemoryError(f"cannot set aside {size} bytes")
-        memset(self.data, 0, size)
-        self.size = size
+        lead = <size_t>-<Py_ssize_t>start & (CACHE_LINE - 1)
+        self.data = start + lead
+        self.size_and_lead = size | lead
 
     def __dealloc__(self):
-        free(self.data)
+        if self.data is not NULL:
+            PyMem_Free(<char *>self.data - (self.size_and_lead & (CACHE_LINE - 1)))
+
+    @property
+    def size(self):
+        """How many bytes there are: whole cache lines."""
+        return self.size_and_lead & ~(CACHE_LINE - 1)
 
 
 cdef inline uint64_t _header_checksum(const RegionHeader *header) noexcept nogil:

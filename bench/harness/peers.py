@@ -6,11 +6,13 @@ import shutil
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 from bench.harness.processes import CLIENTS, END_SECONDS, SERVERS, Process, python
+from bench.paths import BUILD
 from bench.peers.rpc.certificates import issue
-from bench.peers.rpc.echo import BUILD, generate
+from bench.peers.rpc.echo import generate
 from bench.peers.rpc.protocol import NotBuiltError, Tls
 
 OURS: Final = "tai_grpc.aio"
@@ -18,7 +20,10 @@ RESILIENT: Final = "tai_grpc.GrpcClient"
 GRPCIO: Final = "grpcio aio"
 PYGRPC: Final = "pygrpc-native"
 TONIC: Final = "tonic"
-LIMIT: Final = "raw TCP"
+TONIC_ONE_THREAD: Final = "tonic, current_thread"
+BORROWED: Final = f"{PYGRPC} server, {GRPCIO} client"
+"""It has no client of its own."""
+LIMIT: Final = "TCP ping-pong"
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,13 @@ class Contender:
 
 
 CONTENDERS: Final = {
-    LIMIT: Contender("raw_tcp", "raw_tcp"),
+    LIMIT: Contender("tcp_ping_pong", "tcp_ping_pong"),
     OURS: Contender("tai_aio", "tai_aio"),
     RESILIENT: Contender("tai_client", "tai_aio"),
     GRPCIO: Contender("grpcio_aio", "grpcio_aio"),
     "grpcio sync": Contender("grpcio_sync", "grpcio_sync"),
     "grpclib": Contender("grpclib", "grpclib"),
-    PYGRPC: Contender("grpcio_aio", "pygrpc_native"),
+    BORROWED: Contender("grpcio_aio", "pygrpc_native"),
 }
 
 SERVERS_UNDER_LOAD: Final = {
@@ -46,15 +51,21 @@ SERVERS_UNDER_LOAD: Final = {
     "grpclib": "grpclib",
     PYGRPC: "pygrpc_native",
     TONIC: "tonic",
+    TONIC_ONE_THREAD: "tonic_one_thread",
     "grpc-go": "grpc_go",
 }
 
-PROGRAMS: Final = {
-    "tonic": BUILD / "tonic" / "release" / "bench-tonic",
-    "grpc_go": BUILD / "grpc_go" / "bench-go",
+PROGRAMS: Final[dict[str, tuple[Path, *tuple[str, ...]]]] = {
+    "tonic": (BUILD / "tonic" / "release" / "bench-tonic",),
+    "tonic_one_thread": (BUILD / "tonic" / "release" / "bench-tonic", "--one-thread"),
+    "grpc_go": (BUILD / "grpc_go" / "bench-go",),
 }
-"""Peers that are not Python, by what `make bench` built."""
-_TOOLS: Final = {"tonic": "cargo", "grpc_go": "go"}
+"""Peers that are not Python: what `make bench` built, and what it is told first."""
+_MADE_BY: Final = {
+    "tonic": ("tonic", "cargo"),
+    "tonic_one_thread": ("tonic", "cargo"),
+    "grpc_go": ("grpc_go", "go"),
+}
 _PEER: Final = "bench.peers.rpc.process"
 _ANY_PORT: Final = "0"
 """What a server is told, which says when it is ready where it listens: so none takes another's port."""
@@ -115,7 +126,7 @@ class Peers:
         name = f"{peer} server{' TLS' if tls else ''}"
         certificates = self._certificates(tls=tls)
         if peer in PROGRAMS:
-            process = Process(name, [_program(peer), _ANY_PORT, *certificates], SERVERS)
+            process = Process(name, [*_program(peer), _ANY_PORT, *certificates], SERVERS)
         else:
             process = python(name, _PEER, peer, "server", _ANY_PORT, *certificates, cpu=SERVERS)
         return Server(self._started(process))
@@ -168,10 +179,11 @@ class Peers:
             process.end(max(0.0, end - time.monotonic()))
 
 
-def _program(peer: str) -> str:
-    if not PROGRAMS[peer].exists():
-        raise NotBuiltError(why_not_built(peer, _TOOLS[peer]))
-    return str(PROGRAMS[peer])
+def _program(peer: str) -> list[str]:
+    program, *options = PROGRAMS[peer]
+    if not program.exists():
+        raise NotBuiltError(why_not_built(*_MADE_BY[peer]))
+    return [str(program), *options]
 
 
 def why_not_built(program: str, tool: str) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from bench.peers.rpc.echo import BUILD, ROOT
+from bench.paths import LOGS, ROOT
 from bench.peers.rpc.protocol import NotBuiltError
 
 _ALLOWED: Final = sorted(os.sched_getaffinity(0))
@@ -27,7 +27,6 @@ CLIENTS: Final = _ALLOWED[-1]
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 120.0
 END_SECONDS: Final = 5.0
-LOGS: Final = BUILD / "logs"
 LINE_BYTES: Final = 1 << 20
 """More than this without an end of line is no answer."""
 _QUOTED: Final = 300

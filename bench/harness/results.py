@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
@@ -19,7 +19,19 @@ class Promise:
 
     what: str
     mission: str
-    ours: str
+    said: str
+    """Ours, with the names of `limits` in braces where these numbers stand."""
+    limits: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def ours(self) -> str:
+        return self.said.format(**self.limits)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return how far a value is off the median at most, in percent of it."""
+    middle = median(values)
+    return max(abs(value - middle) for value in values) / middle * 100 if middle else 0.0
 
 
 @dataclass
@@ -35,8 +47,9 @@ class Figure:
     """Why there is none."""
     not_built: bool = False
     """Whether that is because the contender is not to be had here; else it failed."""
-    better: float | None = None
-    """How many times better ours was, where a contender measured ours too; else the row works it out."""
+    better: Sequence[float] = ()
+    """How many times better ours was in each round, where a contender measured ours too: else the row works
+    it out."""
 
     @property
     def middle(self) -> float:
@@ -45,8 +58,7 @@ class Figure:
     @property
     def spread(self) -> float:
         """How far a round was off the median at most, in percent of it."""
-        middle = self.middle
-        return max(abs(value - middle) for value in self.values) / middle * 100 if middle else 0.0
+        return spread(self.values)
 
 
 @dataclass
@@ -87,8 +99,11 @@ class Row:
     ours: str | None = None
     """Who of them is ours, which the others are compared with."""
     more_is_better: bool = False
-    checks: Sequence[str] = ()
-    """Who of them is measured by other means, to see that these agree: not to be compared with ours."""
+    uncompared: Sequence[str] = ()
+    """Who of them is not to be compared with ours: measured by other means to see that these agree, or
+    limited by a client that is not its own."""
+    method: str = ""
+    """How the figures came about."""
     note: str = ""
 
     def figure(self, who: str) -> Figure | None:
@@ -101,17 +116,33 @@ class Row:
 
     def ratio(self, who: str, to: str | None) -> float | None:
         """Return the median over the rounds of one contender's value to another's of the same round."""
+        return _middle(self.ratios(who, to))
+
+    def ratios(self, who: str, to: str | None) -> list[float]:
+        """Return one contender's value to another's of the same round, for each; [] when not known."""
         first, second = self.figure(who), None if to is None else self.figure(to)
         if first is None or second is None or not all(second.values):
+            return []
+        return [a / b for a, b in zip(first.values, second.values, strict=True)]
+
+    def more(self, who: str, to: str) -> float | None:
+        """Return the median over the rounds of what one contender has more than another in the same round."""
+        first, second = self.figure(who), self.figure(to)
+        if first is None or second is None:
             return None
-        return median(a / b for a, b in zip(first.values, second.values, strict=True))
+        return median(a - b for a, b in zip(first.values, second.values, strict=True))
 
     def better(self, figure: Figure) -> float | None:
         """Return how many times better ours is than a contender; None when that cannot be said."""
-        not_compared = (self.ours, self.beside, *self.checks)
-        if figure.better is not None or self.ours is None or figure.who in not_compared:
+        return _middle(self.betters(figure))
+
+    def betters(self, figure: Figure) -> Sequence[float]:
+        """Return how many times better ours is in each round; [] when that cannot be said."""
+        if figure.better or self.ours is None or figure.who in (self.ours, self.beside, *self.uncompared):
             return figure.better
-        return self.ratio(self.ours, figure.who) if self.more_is_better else self.ratio(figure.who, self.ours)
+        if self.more_is_better:
+            return self.ratios(self.ours, figure.who)
+        return self.ratios(figure.who, self.ours)
 
     def at_most(self, who: str, limit: float, to: str) -> None:
         self._multiple(who, limit, to, at_most=True)
@@ -142,3 +173,7 @@ class Row:
     ) -> None:
         """State a target for a figure; None: there is none, as something failed or a peer is `not_built`."""
         self.targets.append(Target(what, value, limit, at_most, unit, not_built))
+
+
+def _middle(values: Sequence[float]) -> float | None:
+    return median(values) if values else None

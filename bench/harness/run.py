@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -13,6 +13,7 @@ from bench.harness.processes import PeerFailedError
 from bench.harness.progress import Progress
 from bench.harness.results import Figure, Row
 from bench.peers.rpc.protocol import Figures, NotBuiltError
+from bench.percentiles import PERCENTILES, field, supported
 
 Measure = Callable[[float], Figures]
 """Measures for about so many seconds."""
@@ -33,7 +34,14 @@ class Plan:
     idle_connections: int
     held_calls: int
     repeats: int
-    """How often a server is started anew to see its memory."""
+    """How often a process is started anew to see its memory."""
+
+    def method(self, parts: int = 1) -> str:
+        """Say how figures come about by `Run.rounds`."""
+        return (
+            f"the median of {self.rounds * parts} rounds of {self.seconds / parts:g} s, in which all take "
+            "turns, +- how far one was off it at most"
+        )
 
 
 FULL: Final = Plan(rounds=5, seconds=0.6, idle_connections=10_000, held_calls=10_000, repeats=2)
@@ -65,11 +73,14 @@ class Run:
         also: Mapping[str, str],
         *,
         better: str = "",
+        parts: int = 1,
     ) -> list[Figure]:
         """Let all measure in turns, round after round, and return what each came to.
 
         `value` is the name of the figure that counts, `also` the names of others by what they are called, and
-        `better` that of how many times better ours was, where the contender knows. Not all need have them.
+        `better` that of how many times better ours was, where the contender knows. Not all need have them,
+        and a percentile of too few calls is left out. Rounds are divided into `parts`, for a difference that
+        is small beside what the machine does from one second to the next.
         Who fails is out, with the reason; the others go on. Interrupted, all have the rounds that are whole.
 
         Raises:
@@ -78,14 +89,14 @@ class Run:
         found: dict[str, list[Figures]] = {who: [] for who in measures}
         out: dict[str, Figure] = {}
         with self.until_interrupted():
-            for number in range(self.plan.rounds + 1):
+            for number in range(self.plan.rounds * parts + 1):
                 for who, measure in measures.items():
                     if who in out:
                         continue
-                    turn = f"round {number} of {self.plan.rounds}" if number else "warming up"
+                    turn = f"round {number} of {self.plan.rounds * parts}" if number else "warming up"
                     self.progress.show(f"{what}: {turn}, {who}")
                     try:
-                        figures = measure(self.plan.seconds * (1.0 if number else WARM_UP))
+                        figures = measure(self.plan.seconds * (1 / parts if number else WARM_UP))
                     except (NotBuiltError, PeerFailedError) as error:
                         out[who] = absent(who, unit, error)
                     else:
@@ -101,8 +112,8 @@ class Run:
                 who,
                 unit,
                 [figures[value] for figures in rounds],
-                {label: _middle(rounds, name) for label, name in also.items() if name in rounds[0]},
-                better=_middle(rounds, better) if better in rounds[0] else None,
+                {label: _middle(rounds, name) for label, name in also.items() if name in told(rounds)},
+                better=[figures[better] for figures in rounds] if better in rounds[0] else (),
             )
             for who, rounds in ((who, rounds[:whole]) for who, rounds in found.items())
         ]
@@ -117,3 +128,12 @@ def absent(who: str, unit: str, error: NotBuiltError | PeerFailedError) -> Figur
 
 def _middle(rounds: list[Figures], name: str) -> float:
     return median(figures[name] for figures in rounds)
+
+
+def told(rounds: Sequence[Figures]) -> set[str]:
+    """Return the names of the figures, without the percentiles that all calls together are too few for."""
+    names = set(rounds[0])
+    if "calls" not in names:
+        return names
+    calls = sum(figures["calls"] for figures in rounds)
+    return names - {field(each) for each in PERCENTILES if each not in supported(calls)}

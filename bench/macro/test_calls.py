@@ -6,27 +6,28 @@ sees is what a call took there, in seconds: the median, or the inverse of how ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.harness import generators
 from bench.harness.peers import OURS, RESILIENT, Peers
 from bench.harness.progress import Progress
-from bench.harness.run import FULL, WARM_UP, Measure, Run
-from bench.macro import calls, generators, load
+from bench.harness.run import FULL, WARM_UP, Measure, Run, told
 from bench.peers.rpc.protocol import Figures, NotBuiltError
+from bench.rows import calls, load
 
 
-def of(who: str, name: str, in_flight: int = 1) -> Callable[[Run], Measure]:
-    return lambda run: calls.measure(run, who, name, in_flight=in_flight)
+def of(who: str, name: str, arguments: Mapping[str, int] | None = None) -> Callable[[Run], Measure]:
+    return lambda run: calls.measure(run, who, name, arguments)
 
 
 CASES: dict[str, Callable[[Run], Measure]] = {
     "unary": of(OURS, "sequential"),
     "unary, resilient": of(RESILIENT, "sequential"),
-    "single client": of(OURS, "concurrent", in_flight=calls.IN_FLIGHT),
-    "single client, resilient": of(RESILIENT, "concurrent", in_flight=calls.IN_FLIGHT),
+    "single client": of(OURS, "concurrent", calls.BUSY),
+    "single client, resilient": of(RESILIENT, "concurrent", calls.BUSY),
     **{f"streaming, {way}": of(OURS, way) for way in calls.STREAMS},
     "ten clients": lambda run: load.measure(run, generators.OURS, "tai_aio", load.JUDGED),
 }
@@ -69,6 +70,6 @@ def test_calls(benchmark: BenchmarkFixture, run: Run, name: str) -> None:
         METER.seconds += figures["p50_us"] / 1e6 if name.startswith("unary") else 1 / figures["per_second"]
 
     benchmark.pedantic(once, rounds=run.plan.rounds)  # type: ignore[no-untyped-call]
-    for figure in found[0]:
+    for figure in told(found):
         values = sorted(each[figure] for each in found)
         benchmark.extra_info[figure] = values[len(values) // 2]

@@ -26,10 +26,14 @@ from tai_grpc.resilience import (
 )
 from tai_grpc.resilience.backoff import backoff
 
-FEW: Final = 3
-MANY: Final = 1_000
 ENDLESS: Final = 2**31 - 1
 JITTER: Final = RetryConfig(jitter=Jitter.FULL)
+
+FEW: Final = 3
+MANY: Final = 1_000
+"""Endpoints that a pick chooses among."""
+BLOCK: Final = "noop.nothing(); noop.three(None, None, None)"
+"""What entering a `with` block and leaving it calls."""
 
 Names = Mapping[str, object]
 
@@ -115,7 +119,7 @@ def pick(strategy: LoadBalancingStrategy, endpoints: int) -> str:
 SAMPLED: Final = f"{pick(LoadBalancingStrategy.PEAK_EWMA, FEW)}, latencies known"
 PICK_AND_RELEASE: Final = f"pick and release of {FEW}"
 
-BREAKER: Final = {
+BREAKERS: Final = {
     "check": Statement("breaker.is_call_allowed()", "noop.nothing()", lambda: {"breaker": CircuitBreaker()}),
     "success recorded": Statement(
         "breaker.record_success()", "noop.nothing()", lambda: {"breaker": CircuitBreaker()}
@@ -126,10 +130,10 @@ BREAKER: Final = {
         lambda: {"breaker": CircuitBreaker(), "success": CallOutcome.SUCCESS},
     ),
     "check, open": Statement("breaker.is_call_allowed()", "noop.nothing()", _refusing_breaker),
-    "with block": Statement("with breaker: pass", "noop.nothing()", lambda: {"breaker": CircuitBreaker()}),
+    "with block": Statement("with breaker: pass", BLOCK, lambda: {"breaker": CircuitBreaker()}),
     "decorated function": Statement("decorated()", "noop.nothing()", _decorated),
 }
-PRIMITIVES: Final = {
+OTHERS: Final = {
     "token bucket": Statement(
         "bucket.try_acquire()", "noop.optional()", lambda: {"bucket": TokenBucket(rate=1e9, burst=ENDLESS)}
     ),
@@ -188,4 +192,4 @@ PICKS_OF_MANY: Final = {
         | _picks(f"{pick(strategy, MANY)}, by weight", strategy, MANY, weights=True)
     ).items()
 }
-STATEMENTS: Final = BREAKER | PRIMITIVES | PICKS_OF_FEW | PICKS_OF_MANY
+STATEMENTS: Final = BREAKERS | OTHERS | PICKS_OF_FEW | PICKS_OF_MANY

@@ -3,8 +3,8 @@
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.micro.process import CALLS, loops_of
 from bench.micro.statements import STATEMENTS
+from bench.workers.compiled import CALLS, loops_of
 
 ROUNDS = 500
 

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.timing import looped
+from bench.loops import looped
 from tai_grpc._ext.aio.task import CallTask
 from tai_grpc._ext.aio.timers import Timer, timers_of
 from tai_grpc._ext.primitives.clock import FrozenClock

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from bench.peers.protocol import FAILURES, NEVER_SECONDS, Call, Function, NewBreaker, call
+from bench.peers.subjects import FAILURES, NEVER_SECONDS, Call, Function, NewBreaker, call
 
 THREADS = 20
 RECOVERY_SECONDS = 0.2
@@ -17,16 +17,21 @@ def nothing() -> None:
     pass
 
 
-def fail() -> None:
-    raise ConnectionError
-
-
 def breaker_calls(breaker: NewBreaker) -> Mapping[str, Call]:
+    admitted = 0
+
+    def fail() -> None:
+        nonlocal admitted
+        admitted += 1
+        raise ConnectionError
+
     refused = breaker(NEVER_SECONDS)(fail)
     _fail(refused)
     return {
         "call": call("guarded()", guarded=breaker(NEVER_SECONDS)(nothing)),
-        "refuse": call("try: refused()\nexcept Exception: pass", refused=refused),
+        "refuse": Call(
+            "try: refused()\nexcept Exception: pass", {"refused": refused}, lambda: admitted == FAILURES
+        ),
     }
 
 

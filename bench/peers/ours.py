@@ -1,8 +1,8 @@
 """tai-grpc itself, in the same terms."""
 
 from bench.peers.breakers import breaker_calls
-from bench.peers.data import latencies
-from bench.peers.protocol import FAILURES, HALF_OPEN_CALLS, RATE, Peer, call
+from bench.peers.latencies import latencies
+from bench.peers.subjects import FAILURES, HALF_OPEN_CALLS, RATE, Peer, call
 from tai_grpc.config import Jitter, RetryConfig
 from tai_grpc.resilience import (
     Backoff,

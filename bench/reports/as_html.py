@@ -54,7 +54,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield "</table>"
     for row in report.rows:
         yield from _row(row)
-    yield "</body></html>"
+    yield "<h2>How the figures came about</h2><ul>"
+    yield from (f"<li>{escape(f'{rows}: {method}')}</li>" for rows, method in report.methods())
+    yield "</ul></body></html>"
 
 
 def _row(row: Row) -> Iterator[str]:

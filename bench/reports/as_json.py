@@ -37,12 +37,14 @@ def _row(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "what": row.what,
-        **asdict(row.promise),
+        "mission": row.promise.mission,
+        "promise": row.promise.ours,
         "ours_is": row.ours,
         "beside": row.beside,
         "more_is_better": row.more_is_better,
         "figures": [_figure(row, figure) for figure in row.figures],
         "targets": [_target(target) for target in row.targets],
+        "method": row.method,
         "note": row.note,
     }
 
@@ -59,6 +61,7 @@ def _figure(row: Row, figure: Figure) -> dict[str, Any]:
         "also": figure.also,
         "ratio": row.ratio(figure.who, row.beside),
         "ours_is_better_by": row.better(figure),
+        "ours_is_better_by_in_rounds": list(row.betters(figure)),
     }
 
 

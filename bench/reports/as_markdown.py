@@ -33,6 +33,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _table(titles, _promises(report))
     for row in report.rows:
         yield from _row(row)
+    yield from ("", "## How the figures came about", "")
+    for rows, method in report.methods():
+        yield f"- {_text(rows)}: {_text(method)}."
 
 
 def _promises(report: Report) -> Iterator[Sequence[str]]:
@@ -73,7 +76,7 @@ def _row(row: Row) -> Iterator[str]:
     for target in row.targets:
         yield f"- **{target.verdict}** {_text(said_of(target))}"
     if row.note:
-        yield from ("", f"{_text(row.note)}")
+        yield from ("", f"{_text(row.note[:1].upper() + row.note[1:])}.")
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -42,4 +42,5 @@ def row(row: Row) -> Iterator[str]:
 
 
 def end(report: Report) -> str:
-    return "\n".join((*report.circumstances(), report.summary(), ""))
+    methods = (f"{rows}: {method}" for rows, method in report.methods())
+    return "\n".join((*methods, *report.circumstances(), report.summary(), ""))

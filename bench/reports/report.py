@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Final
 
-from bench.harness.results import FAILED, MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target
+from bench.harness.results import FAILED, MISS, NOT_BUILT, PASS, Figure, Promise, Row, Target, spread
 from bench.harness.run import Plan
 
 BUSY: Final = 0.1
 """The share of the CPUs that others may take before the figures are called doubtful."""
+
+
+UNSTEADY: Final = 20.0
+"""By how many percent a round may differ before a ratio is marked as doubtful."""
+UNSTEADY_SIGN: Final = "(?)"
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,24 @@ class Report:
                     yield first, row, target
                     first = None
 
+    def methods(self) -> Iterator[tuple[str, str]]:
+        """Yield how the figures came about: the names of the rows of which it is true, and a sentence."""
+        for method in dict.fromkeys(row.method for row in self.rows if row.method):
+            yield ", ".join(row.name for row in self.rows if row.method == method), method
+
     def circumstances(self) -> Iterator[str]:
         """Say what was measured where, and whether it can be relied on, a sentence each."""
         here = self.machine
         yield f"{here['cpu']}, {here['cpu_count']} CPUs, {here['system']}, Python {here['python']}"
+        changed = {True: ", changed since", False: "", None: ""}[here["changed"]]
+        yield f"tai-grpc {self.versions['tai-grpc']}, commit {here['commit'] or 'unknown'}{changed}"
+        yield f"compiled parts: {here['compiled']}"
         cpus = self.cpus
         yield f"servers on CPU {cpus['servers']}, clients on CPU {cpus['clients']}, the same for all"
         yield ", ".join(f"{name} {number}" for name, number in sorted(self.versions.items()))
-        yield (
-            f"{self.datetime}, {self.seconds:.0f} s; {self.plan.rounds} rounds of {self.plan.seconds:g} s "
-            "each, in which all take turns; a figure is the median of its rounds, +- how far one was off it "
-            "at most"
-        )
+        yield f"{self.datetime}, {self.seconds:.0f} s"
+        yield "figures of different rows are of different moments of the machine, and not to be compared"
+        yield f"{UNSTEADY_SIGN} marks a ratio that was off its median by more than {UNSTEADY:g} % in a round"
         if self.absent:
             yield "without a figure: " + "; ".join(f"{who} ({why})" for who, why in self.absent.items())
         if self.interrupted is not None:
@@ -117,14 +129,18 @@ def spread_of(figure: Figure) -> str:
 
 def ratio_of(row: Row, figure: Figure) -> str:
     """How many times the limit a figure is."""
-    ratio = row.ratio(figure.who, row.beside)
-    return "" if ratio is None else f"{ratio:,.2f} x"
+    return _ratio(row.ratios(figure.who, row.beside))
 
 
 def better_of(row: Row, figure: Figure) -> str:
     """How many times better ours is than a contender."""
-    better = None if figure.who == row.ours else row.better(figure)
-    return "" if better is None else f"{better:,.2f} x"
+    return "" if figure.who == row.ours else _ratio(row.betters(figure))
+
+
+def _ratio(rounds: Sequence[float]) -> str:
+    if not rounds:
+        return ""
+    return f"{median(rounds):,.2f} x{f' {UNSTEADY_SIGN}' if spread(rounds) > UNSTEADY else ''}"
 
 
 def also_of(figure: Figure) -> str:

@@ -29,7 +29,13 @@ async def test_rows_are_measured_and_their_verdict_is_the_exit_code(tmp_path: Pa
     assert found.json["whole"] is False
     assert found.err == "written: found.md\n"
     by_name = {row["name"]: row for row in found.json["rows"]}
-    assert set(by_name) == {"breaker", "packages-call", "packages-refuse", "resilience"}
+    assert set(by_name) == {
+        "breaker",
+        "packages-call",
+        "packages-refuse",
+        "resilience-busy",
+        "resilience-alone",
+    }
     for row in by_name.values():
         ours = [figure for figure in row["figures"] if figure["who"].startswith(("check", "tai"))]
         assert ours
@@ -61,7 +67,7 @@ async def test_a_signal_ends_it_with_what_was_found_so_far(number: signal.Signal
 async def test_a_row_that_is_interrupted_has_the_rounds_that_were_whole() -> None:
     async with on_a_terminal("bench", "--rows=resilience", "--format=json") as (process, terminal):
         shown = b""
-        while b"round 3 of 5" not in shown:
+        while b"round 3 of 40" not in shown:
             shown += await asyncio.to_thread(os.read, terminal, 4096)
         process.send_signal(signal.SIGINT)
         out, _ = await process.communicate()

@@ -1,7 +1,7 @@
 import circuitbreaker
 
 from bench.peers.breakers import breaker_calls
-from bench.peers.protocol import FAILURES, Peer
+from bench.peers.subjects import FAILURES, Peer
 
 
 def breaker(recovery: float) -> circuitbreaker.CircuitBreaker:

@@ -1,7 +1,7 @@
 from hdrh.histogram import HdrHistogram
 
-from bench.peers.data import latencies
-from bench.peers.protocol import Peer, call
+from bench.peers.latencies import latencies
+from bench.peers.subjects import Peer, call
 
 
 def peer() -> Peer:

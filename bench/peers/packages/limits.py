@@ -1,8 +1,6 @@
-"""Limits has no token bucket: a fixed window is the least that it does for a hit."""
-
 import limits
 
-from bench.peers.protocol import RATE, Peer, call
+from bench.peers.subjects import RATE, Peer, call
 
 
 def peer() -> Peer:
@@ -14,4 +12,5 @@ def peer() -> Peer:
             "take": call("limiter.hit(item)", limiter=limiter, item=item),
             "take_keyed": call("limiter.hit(item, 'client-7')", limiter=limiter, item=item),
         },
+        note="limits has no token bucket: it counts hits of a fixed window, the least that it does",
     )

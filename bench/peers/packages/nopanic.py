@@ -1,7 +1,7 @@
 import nopanic
 
 from bench.peers.breakers import breaker_calls
-from bench.peers.protocol import FAILURES, HALF_OPEN_CALLS, RATE, Peer, call
+from bench.peers.subjects import FAILURES, HALF_OPEN_CALLS, RATE, Peer, call
 
 
 def breaker(recovery: float) -> nopanic.CircuitBreaker:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import purgatory
 
 from bench.peers.breakers import breaker_calls
-from bench.peers.protocol import FAILURES, Function, Peer
+from bench.peers.subjects import FAILURES, Function, Peer
 
 
 def breaker(recovery: float) -> Callable[[Function], Function]:

@@ -1,6 +1,6 @@
 import tenacity
 
-from bench.peers.protocol import Peer, call
+from bench.peers.subjects import Peer, call
 
 
 def peer() -> Peer:

@@ -1,6 +1,6 @@
 import throttled
 
-from bench.peers.protocol import RATE, Peer, call
+from bench.peers.subjects import RATE, Peer, call
 
 
 def peer() -> Peer:

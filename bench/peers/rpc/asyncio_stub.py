@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.peers.rpc.echo import TEXT, messages, services
-from bench.peers.rpc.protocol import Client, Serving, Tls
+from bench.peers.rpc.protocol import OWN_CONNECTION, Client, Serving, Tls
 from bench.peers.rpc.servicers import NOTE, AsyncEcho, Count
 
 
@@ -62,9 +62,9 @@ async def connect(aio: Any, credentials: Any, port: int, tls: Tls | None) -> Asy
     """Connect with a channel of `aio`."""
     address = f"127.0.0.1:{port}"
     if tls is None:
-        channel = aio.insecure_channel(address)
+        channel = aio.insecure_channel(address, OWN_CONNECTION)
     else:
         trusted = credentials.ssl_channel_credentials(tls.authority.read_bytes())
-        channel = aio.secure_channel(address, trusted)
+        channel = aio.secure_channel(address, trusted, OWN_CONNECTION)
     async with channel:
         yield Stub(services().EchoStub(channel))

@@ -2,13 +2,11 @@
 
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
+from bench.paths import BUILD, ROOT
 from bench.peers.rpc.protocol import NotBuiltError
 
-ROOT: Final = Path(__file__).parents[3]
-BUILD: Final = ROOT / "build" / "bench"
 PROTO: Final = ROOT / "bench" / "protos" / "bench_echo.proto"
 SERVICE: Final = "bench.v1.Echo"
 

@@ -5,13 +5,16 @@ answers lines on its standard input: `handled` with how many calls it has handle
 holds, `release` by answering those.
 A client answers each line of JSON, a measurement's name and its arguments, with one line of JSON. Both end
 when their input ends. A peer that is not installed prints `{"not_built": REASON}` instead.
+
+The measurements are `sequential` and `concurrent` unary calls (`in_flight` of them over `connections`), and
+the names of a client's streams.
 """
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 @dataclass(frozen=True)
@@ -119,5 +122,8 @@ Peer = Asynchronous | Blocking
 class NotBuiltError(Exception):
     """A peer, or a way of it, that is not to be had here; says why."""
 
+
+OWN_CONNECTION: Final = (("grpc.use_local_subchannel_pool", 1),)
+"""Options by which grpcio's channels to one address have a connection each."""
 
 Figures = dict[str, float]

@@ -4,15 +4,16 @@ import asyncio
 import json
 import sys
 from array import array
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from itertools import cycle, islice
 from time import perf_counter, perf_counter_ns, process_time
 
 import uvloop
 
 from bench.peers.rpc.protocol import Asynchronous, Client, Figures, Tls
 from bench.peers.rpc.say import answer, say
-from bench.peers.rpc.timing import latencies_of, next_length, rate_of
+from bench.peers.rpc.timing import Streams, latencies_of, rate_of
 
 
 def run(peer: Asynchronous, role: str, port: int, tls: Tls | None) -> None:
@@ -28,18 +29,25 @@ async def serve(peer: Asynchronous, port: int, tls: Tls | None) -> None:
 
 
 async def measure(peer: Asynchronous, port: int, tls: Tls | None) -> None:
-    async with peer.connect(port, tls) as client:
-        await _check(client)
+    async with AsyncExitStack() as stack:
+        clients: list[Client] = []
+
+        async def connected(count: int) -> list[Client]:
+            while len(clients) < count:
+                clients.append(await stack.enter_async_context(peer.connect(port, tls)))
+                await _check(clients[-1])
+            return clients[:count]
+
+        [client] = await connected(1)
         say({"ready": True})
         while line := await _line():
-            command = json.loads(line)
-            name, seconds = command["measure"], command["seconds"]
-            if name == "sequential":
-                say(await sequential(client, seconds))
-            elif name == "concurrent":
-                say(await concurrent(client, seconds, command["in_flight"]))
-            else:
-                say(await stream(getattr(client, name), seconds))
+            match json.loads(line):
+                case {"measure": "sequential", "seconds": seconds}:
+                    say(await sequential(client, seconds))
+                case {"measure": "concurrent", "seconds": seconds, "in_flight": calls, "connections": count}:
+                    say(await concurrent(await connected(count), seconds, calls))
+                case {"measure": way, "seconds": seconds}:
+                    say(await stream(getattr(client, way), seconds))
 
 
 async def _line() -> str:
@@ -71,12 +79,12 @@ async def sequential(client: Client, seconds: float) -> Figures:
     return latencies_of(took)
 
 
-async def concurrent(client: Client, seconds: float, in_flight: int) -> Figures:
-    """So many tasks, each with one call after the other."""
-    unary, request = client.unary, client.request
+async def concurrent(clients: Sequence[Client], seconds: float, in_flight: int) -> Figures:
+    """So many tasks, each with one call after the other; the clients are divided among them."""
     running = True
 
-    async def work() -> int:
+    async def work(client: Client) -> int:
+        unary, request = client.unary, client.request
         calls = 0
         while running:
             await unary(request)
@@ -89,18 +97,15 @@ async def concurrent(client: Client, seconds: float, in_flight: int) -> Figures:
 
     asyncio.get_running_loop().call_later(seconds, stop)
     start, cpu = perf_counter(), process_time()
-    calls = sum(await asyncio.gather(*(work() for _ in range(in_flight))))
+    calls = sum(await asyncio.gather(*(work(each) for each in islice(cycle(clients), in_flight))))
     return rate_of(calls, perf_counter() - start, process_time() - cpu)
 
 
 async def stream(way: Callable[[int], Awaitable[int]], seconds: float) -> Figures:
     """One stream, as long as it takes to last half of `seconds` at least."""
-    messages = 100
+    streams = Streams(seconds)
     while True:
         start, cpu = perf_counter(), process_time()
-        came = await way(messages)
-        took, cpu = perf_counter() - start, process_time() - cpu
-        assert came == messages, f"{came} messages of {messages} came"
-        if took >= seconds / 2:
-            return rate_of(messages, took, cpu)
-        messages = next_length(messages, took, seconds)
+        came = await way(streams.messages)
+        if figures := streams.ended(came, perf_counter() - start, process_time() - cpu):
+            return figures

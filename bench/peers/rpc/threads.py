@@ -3,14 +3,16 @@
 import json
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import cycle, islice
 from threading import Event
 from time import perf_counter, perf_counter_ns, process_time, sleep
 
 from bench.peers.rpc.protocol import Blocking, BlockingClient, Figures, Tls
 from bench.peers.rpc.say import answer, say
-from bench.peers.rpc.timing import latencies_of, next_length, rate_of
+from bench.peers.rpc.timing import Streams, latencies_of, rate_of
 
 
 def run(peer: Blocking, role: str, port: int, tls: Tls | None) -> None:
@@ -25,19 +27,27 @@ def serve(peer: Blocking, port: int, tls: Tls | None) -> None:
 
 
 def measure(peer: Blocking, port: int, tls: Tls | None) -> None:
-    with peer.connect(port, tls) as client:
-        reply = client.unary(client.request)
-        assert reply == client.request, reply
+    with ExitStack() as stack:
+        clients: list[BlockingClient] = []
+
+        def connected(count: int) -> list[BlockingClient]:
+            while len(clients) < count:
+                client = stack.enter_context(peer.connect(port, tls))
+                reply = client.unary(client.request)
+                assert reply == client.request, reply
+                clients.append(client)
+            return clients[:count]
+
+        [client] = connected(1)
         say({"ready": True})
         for line in sys.stdin:
-            command = json.loads(line)
-            name, seconds = command["measure"], command["seconds"]
-            if name == "sequential":
-                say(sequential(client, seconds))
-            elif name == "concurrent":
-                say(concurrent(client, seconds, command["in_flight"]))
-            else:
-                say(stream(getattr(client, name), seconds))
+            match json.loads(line):
+                case {"measure": "sequential", "seconds": seconds}:
+                    say(sequential(client, seconds))
+                case {"measure": "concurrent", "seconds": seconds, "in_flight": calls, "connections": count}:
+                    say(concurrent(connected(count), seconds, calls))
+                case {"measure": way, "seconds": seconds}:
+                    say(stream(getattr(client, way), seconds))
 
 
 def sequential(client: BlockingClient, seconds: float) -> Figures:
@@ -54,12 +64,12 @@ def sequential(client: BlockingClient, seconds: float) -> Figures:
     return latencies_of(took)
 
 
-def concurrent(client: BlockingClient, seconds: float, in_flight: int) -> Figures:
-    """So many threads, each with one call after the other."""
-    unary, request = client.unary, client.request
+def concurrent(clients: Sequence[BlockingClient], seconds: float, in_flight: int) -> Figures:
+    """So many threads, each with one call after the other; the clients are divided among them."""
     over = Event()
 
-    def work() -> int:
+    def work(client: BlockingClient) -> int:
+        unary, request = client.unary, client.request
         calls = 0
         while not over.is_set():
             unary(request)
@@ -68,7 +78,7 @@ def concurrent(client: BlockingClient, seconds: float, in_flight: int) -> Figure
 
     with ThreadPoolExecutor(in_flight) as pool:
         start, cpu = perf_counter(), process_time()
-        workers = [pool.submit(work) for _ in range(in_flight)]
+        workers = [pool.submit(work, each) for each in islice(cycle(clients), in_flight)]
         sleep(seconds)
         over.set()
         calls = sum(worker.result() for worker in workers)
@@ -77,12 +87,9 @@ def concurrent(client: BlockingClient, seconds: float, in_flight: int) -> Figure
 
 def stream(way: Callable[[int], int], seconds: float) -> Figures:
     """One stream, as long as it takes to last half of `seconds` at least."""
-    messages = 100
+    streams = Streams(seconds)
     while True:
         start, cpu = perf_counter(), process_time()
-        came = way(messages)
-        took, cpu = perf_counter() - start, process_time() - cpu
-        assert came == messages, f"{came} messages of {messages} came"
-        if took >= seconds / 2:
-            return rate_of(messages, took, cpu)
-        messages = next_length(messages, took, seconds)
+        came = way(streams.messages)
+        if figures := streams.ended(came, perf_counter() - start, process_time() - cpu):
+            return figures

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from typing import Final
 
 import numpy as np
 
 from bench.peers.rpc.protocol import Figures
-
-PERCENTILES: Final = (50, 90, 99, 99.9)
+from bench.percentiles import PERCENTILES, field
 
 
 def latencies_of(nanoseconds: array[int]) -> Figures:
     found = np.percentile(np.asarray(nanoseconds), PERCENTILES) / 1e3
     return {"calls": len(nanoseconds)} | {
-        f"p{name:g}_us": float(value) for name, value in zip(PERCENTILES, found, strict=True)
+        field(each): float(value) for each, value in zip(PERCENTILES, found, strict=True)
     }
 
 
@@ -24,6 +22,18 @@ def rate_of(calls: int, seconds: float, cpu_seconds: float) -> Figures:
     return {"calls": calls, "per_second": calls / seconds, "cpu_us": cpu_seconds / calls * 1e6}
 
 
-def next_length(messages: int, took: float, seconds: float) -> int:
-    """How many messages to try next so that a stream lasts about `seconds`, growing tenfold at most."""
-    return int(messages * min(10.0, 1.1 * seconds / max(took, 1e-9))) + 1
+class Streams:
+    """Streams of more and more messages, until one has lasted half of `seconds` at least."""
+
+    def __init__(self, seconds: float) -> None:
+        self.messages = 100
+        """How many the next one has."""
+        self._seconds = seconds
+
+    def ended(self, came: int, took: float, cpu_seconds: float) -> Figures | None:
+        """Return the figures of a stream that has lasted long enough; else the next is to be tried."""
+        assert came == self.messages, f"{came} messages of {self.messages} came"
+        if took >= self._seconds / 2:
+            return rate_of(came, took, cpu_seconds)
+        self.messages = int(came * min(10.0, 1.1 * self._seconds / max(took, 1e-9))) + 1
+        return None

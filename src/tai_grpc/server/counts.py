@@ -44,6 +44,8 @@ class ServerCounts:
     In a slot of its own, it takes over from a server there that was killed: its calls have failed.
     """
 
+    __slots__ = ("_arena", "_slots", "ended", "failed", "latency", "started")
+
     def __init__(self, arena: Arena | None = None, slot: Slot | None = None) -> None:
         self._arena = arena
         if arena is None:

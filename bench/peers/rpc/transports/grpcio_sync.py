@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from bench.peers.rpc.echo import TEXT, messages, services
-from bench.peers.rpc.protocol import Blocking, BlockingClient, Serving, Tls
+from bench.peers.rpc.protocol import OWN_CONNECTION, Blocking, BlockingClient, Serving, Tls
 from bench.peers.rpc.servicers import NOTE, Count, ThreadedEcho
 
 WORKERS = 10
@@ -57,10 +57,10 @@ def serve(port: int, tls: Tls | None) -> Iterator[Serving]:
 def connect(port: int, tls: Tls | None) -> Iterator[BlockingClient]:
     address = f"127.0.0.1:{port}"
     if tls is None:
-        channel = grpc.insecure_channel(address)
+        channel = grpc.insecure_channel(address, OWN_CONNECTION)
     else:
         trusted = grpc.ssl_channel_credentials(tls.authority.read_bytes())
-        channel = grpc.secure_channel(address, trusted)
+        channel = grpc.secure_channel(address, trusted, OWN_CONNECTION)
     with channel:
         yield Stub(services().EchoStub(channel))
 

@@ -21,7 +21,8 @@ cdef struct Record:
 
 cdef class Memory:
     cdef void *data
-    cdef readonly size_t size
+    # The bytes, and in what is less than a cache line how far `data` is from where they were set aside.
+    cdef size_t size_and_lead
 
 
 cdef class Region:

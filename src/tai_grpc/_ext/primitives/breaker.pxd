@@ -28,9 +28,9 @@ cdef class CircuitBreaker:
     cdef tuple callbacks
     # The `with` blocks on this object that are open: those that share one permit and have no start, and those
     # that are in the context.
-    cdef int64_t alike
     cdef int64_t alike_permit
-    cdef int64_t apart
+    cdef int alike
+    cdef int apart
 
     cdef int announce(self, int change) except -1
     cdef int64_t take(self) except -2
