@@ -35,7 +35,7 @@ cdef extern from *:
     /* So that each lane has code of its own, in which the lane is no question. */
     #undef CYTHON_INLINE
     #define CYTHON_INLINE inline __attribute__((always_inline))
-    /* Without a branch, which could only be guessed: who is the better of two drawn at random is a coin flip. */
+    /* Without a branch: who is the better of two drawn at random is a coin flip, and not to be guessed. */
     #define tai_exchange_if(one, other, swap) do { \
         uintptr_t difference = ((uintptr_t)*(one) ^ (uintptr_t)*(other)) & -(uintptr_t)(swap); \
         *(one) = (void *)((uintptr_t)*(one) ^ difference); \
