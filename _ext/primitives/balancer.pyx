@@ -32,6 +32,7 @@ from tai_grpc._ext.primitives.window cimport WindowState
 
 from tai_grpc._ext.primitives.breaker import CircuitState
 from tai_grpc.config import (
+    MAX_WEIGHT,
     CircuitBreakerConfig,
     LoadBalancingStrategy,
     OutlierConfig,
@@ -42,9 +43,6 @@ from tai_grpc.errors import CircuitOpenError, ConfigError
 
 MAX_ENDPOINTS = 65_536
 """How many endpoints one balancer takes."""
-
-MAX_WEIGHT = 1_000
-"""The greatest weight of an endpoint."""
 
 cdef int64_t MAX_LATENCY_US = 604_800_000_000
 cdef int64_t CACHE_LINE = 64
