@@ -281,14 +281,14 @@ async def test_misuse_is_told() -> None:
 
     with pytest.raises(tg.ConfigError, match="workers=257: expected an int from 1 to 256"):
         tg.run_workers(make_server, 257)
-    with pytest.raises(RuntimeError, match="not called in an event loop"):
+    with pytest.raises(tg.TaiGrpcError, match="not called in an event loop"):
         tg.run_workers(make_server, 2)
     errors: list[Exception] = []
 
     def call() -> None:
         try:
             tg.run_workers(make_server, 2)
-        except RuntimeError as error:
+        except tg.TaiGrpcError as error:
             errors.append(error)
 
     thread = threading.Thread(target=call)

@@ -73,13 +73,14 @@ def run_workers(
         ConfigError: `workers` is out of range, or the server has a store or an address that processes cannot
             share.
         OSError: the address cannot be listened on.
-        TaiGrpcError: a worker did not start (then none goes on), or did not stop in order.
+        TaiGrpcError: a worker did not start (then none goes on), or did not stop in order; it was called in
+            another thread, or in an event loop.
     """
     check_int("workers", workers, 1, MAX_WORKERS)
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("run_workers is called in the main thread, which has the signals")
+        raise TaiGrpcError("run_workers is called in the main thread, which has the signals")
     if asyncio._get_running_loop() is not None:
-        raise RuntimeError("run_workers is not called in an event loop: each worker has its own")
+        raise TaiGrpcError("run_workers is not called in an event loop: each worker has its own")
     with ExitStack() as stack:
         signals = stack.enter_context(_signals())
         supervisor = _Supervisor(make_server, workers, arena or Arena(None, ARENA_BYTES), signals, stack)
