@@ -12,10 +12,18 @@ from typing import Any, Final, Generic, TypeVar
 from grpc import CallCredentials, Compression, StatusCode, aio
 
 from tai_grpc.client.grpc_client import GrpcClient
-from tai_grpc.client.methods import Deserializer, Kind, Serializer, StubChannel
+from tai_grpc.client.methods import (
+    Deserializer,
+    FinishedCall,
+    Kind,
+    MetadataArgument,
+    Serializer,
+    StubChannel,
+)
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import TaiGrpcError
-from tai_grpc.status import CallError, Metadata
+from tai_grpc.status import CallError
+from tai_grpc.transport.base import CallOptions, Reply
 
 T = TypeVar("T")
 Res = TypeVar("Res")
@@ -114,58 +122,94 @@ class BlockingChannel(StubChannel):
         self, kind: Kind, name: str, serialize: Serializer | None, deserialize: Deserializer | None
     ) -> _MultiCallable:
         start = getattr(self._channel, kind)(name, serialize, deserialize)
-        return _MultiCallable(
-            self._loop,
-            name,
-            start,
-            one_request=kind.startswith("unary_"),
-            one_response=kind.endswith("_unary"),
-        )
+        callable_kind = _OneResponse if kind.endswith("_unary") else _StreamOfResponses
+        return callable_kind(self._loop, name, start, one_request=kind.startswith("unary_"))
 
 
 class _MultiCallable:
-    """One method of a service. Calling it returns the response, or an iterator over the responses."""
+    """One method of a service."""
 
     def __init__(
-        self,
-        loop: LoopThread,
-        method: str,
-        start: Callable[..., Any],
-        *,
-        one_request: bool,
-        one_response: bool,
+        self, loop: LoopThread, method: str, start: Callable[..., Any], *, one_request: bool
     ) -> None:
         self._loop = loop
         self._method = method
         self._start = start
         self._one_request = one_request
-        self._one_response = one_response
+
+    def _run(self, request: Any, options: CallOptions, then: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """Start a call in the loop, and wait for what `then` makes of it there."""
+
+        async def run() -> T:
+            call = self._start(request if self._one_request else _from_thread(request), **options._asdict())
+            return await then(call)
+
+        try:
+            return self._loop.run(run())
+        except CancelledError:
+            raise _cancelled(self._method) from None
+
+
+class _OneResponse(_MultiCallable):
+    """Calling it returns the response."""
 
     def __call__(  # noqa: PLR0917 - grpc's own signature
         self,
         request: Any,
         timeout: float | None = None,
-        metadata: Metadata | None = None,
+        metadata: MetadataArgument | None = None,
         credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> Any:
-        async def start() -> Any:
-            call = self._start(
-                request if self._one_request else _from_thread(request),
-                timeout=timeout,
-                metadata=metadata,
-                credentials=credentials,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
-            )
-            return await call if self._one_response else call
+        async def response(call: Any) -> Any:
+            return await call
 
-        try:
-            started = self._loop.run(start())
-        except CancelledError:
-            raise _cancelled(self._method) from None
-        return started if self._one_response else ResponseStream(self._loop, self._method, started)
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._run(request, options, response)
+
+    def with_call(  # noqa: PLR0917 - as above
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> tuple[Any, FinishedCall]:
+        """Return the response, and how the call ended."""
+
+        async def ended(call: Any) -> tuple[Any, FinishedCall]:
+            message = await call
+            reply = Reply(
+                await call.code(),
+                await call.details(),
+                tuple(await call.initial_metadata()),
+                tuple(await call.trailing_metadata()),
+            )
+            return message, FinishedCall(reply)
+
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._run(request, options, ended)
+
+
+class _StreamOfResponses(_MultiCallable):
+    """Calling it returns an iterator over the responses."""
+
+    def __call__(  # noqa: PLR0917 - grpc's own signature
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> ResponseStream[Any]:
+        async def started(call: Any) -> Any:
+            return call
+
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        return ResponseStream(self._loop, self._method, self._run(request, options, started))
 
 
 class ResponseStream(Generic[Res]):

@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from grpc import aio
+from grpc import StatusCode, aio
+
+from tai_grpc.status import Metadata
+from tai_grpc.transport.base import Reply
 
 Kind = Literal["unary_unary", "unary_stream", "stream_unary", "stream_stream"]
 Serializer = Callable[[Any], bytes]
@@ -17,6 +20,25 @@ MetadataArgument = aio.Metadata | Sequence[tuple[str, str | bytes]]
 def as_is(data: bytes) -> bytes:
     """Stand in for a serializer or deserializer that is None."""
     return data
+
+
+class FinishedCall:
+    """What `with_call` returns beside the response: how the call ended."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def code(self) -> StatusCode:
+        return self._reply.code
+
+    def details(self) -> str:
+        return self._reply.details
+
+    def initial_metadata(self) -> Metadata:
+        return self._reply.initial_metadata
+
+    def trailing_metadata(self) -> Metadata:
+        return self._reply.trailing_metadata
 
 
 class StubChannel(ABC):

@@ -9,7 +9,15 @@ from typing import Any, Final, Self
 from grpc import CallCredentials, Compression, StatusCode
 
 from tai_grpc.client.invocation import Invocation, call_error
-from tai_grpc.client.methods import Deserializer, Kind, MetadataArgument, Serializer, StubChannel, as_is
+from tai_grpc.client.methods import (
+    Deserializer,
+    FinishedCall,
+    Kind,
+    MetadataArgument,
+    Serializer,
+    StubChannel,
+    as_is,
+)
 from tai_grpc.client.thread_layers import ThreadLayers
 from tai_grpc.client.thread_stream import ThreadStream
 from tai_grpc.transport.base import CallOptions, Reply
@@ -29,8 +37,8 @@ class ThreadChannel(ThreadLayers, StubChannel):
         return _KINDS[kind](self, name, serialize, deserialize)
 
 
-class _MultiCallable(ABC):
-    """One method of a service. Calling it returns the response, or an iterator over the responses."""
+class _MultiCallable:
+    """One method of a service."""
 
     def __init__(
         self,
@@ -44,6 +52,10 @@ class _MultiCallable(ABC):
         self._serialize: Serializer = serialize or as_is
         self._deserialize: Deserializer = deserialize or as_is
 
+
+class _OneResponse(_MultiCallable, ABC):
+    """Calling it returns the response."""
+
     def __call__(  # noqa: PLR0917 - grpc's own signature
         self,
         request: Any,
@@ -53,49 +65,74 @@ class _MultiCallable(ABC):
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> Any:
-        options = CallOptions(timeout, tuple(metadata or ()), credentials, wait_for_ready, compression)
-        return self._make(request, options)
+        return self.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)[0]
+
+    def with_call(  # noqa: PLR0917 - as above
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> tuple[Any, FinishedCall]:
+        """Return the response, and how the call ended."""
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+        call = Invocation(self._method, options, long_lived=False)
+        reply = self._ended(call, request)
+        if not reply.ok:
+            raise call_error(call, reply)
+        return _message(call, reply.message or b"", self._deserialize), FinishedCall(reply)
 
     @abstractmethod
-    def _make(self, request: Any, options: CallOptions) -> Any: ...
+    def _ended(self, call: Invocation, request: Any) -> Reply:
+        """Make the call, to its end."""
 
 
-class _UnaryUnary(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> Any:
-        call = Invocation(self._method, options, long_lived=False)
-        reply = self._channel.unary(call, self._serialize(request))
-        if reply.code is not StatusCode.OK:
-            raise call_error(call, reply)
-        return _message(call, reply.message or b"", self._deserialize)
+class _UnaryUnary(_OneResponse):
+    def _ended(self, call: Invocation, request: Any) -> Reply:
+        return self._channel.unary(call, self._serialize(request))
 
 
-class _UnaryStream(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> ResponseStream:
-        call = Invocation(self._method, options, long_lived=True)
-        return ResponseStream(
-            ThreadStream(self._channel, call, self._serialize(request), None), self._deserialize
-        )
-
-
-class _StreamUnary(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> Any:
-        call = Invocation(self._method, options, long_lived=False)
+class _StreamUnary(_OneResponse):
+    def _ended(self, call: Invocation, request: Any) -> Reply:
         stream = ThreadStream(self._channel, call, None, _serialized(request, self._serialize))
         try:
-            reply = stream.end()
+            return stream.end()
         except BaseException:
             stream.cancel()
             stream.settle()
             raise
-        return _message(call, reply.message or b"", self._deserialize)
 
 
-class _StreamStream(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> ResponseStream:
+class _StreamOfResponses(_MultiCallable, ABC):
+    """Calling it returns an iterator over the responses."""
+
+    def __call__(  # noqa: PLR0917 - grpc's own signature
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: MetadataArgument | None = None,
+        credentials: CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: Compression | None = None,
+    ) -> ResponseStream:
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         call = Invocation(self._method, options, long_lived=True)
-        return ResponseStream(
-            ThreadStream(self._channel, call, None, _serialized(request, self._serialize)), self._deserialize
-        )
+        return ResponseStream(self._started(call, request), self._deserialize)
+
+    @abstractmethod
+    def _started(self, call: Invocation, request: Any) -> ThreadStream: ...
+
+
+class _UnaryStream(_StreamOfResponses):
+    def _started(self, call: Invocation, request: Any) -> ThreadStream:
+        return ThreadStream(self._channel, call, self._serialize(request), None)
+
+
+class _StreamStream(_StreamOfResponses):
+    def _started(self, call: Invocation, request: Any) -> ThreadStream:
+        return ThreadStream(self._channel, call, None, _serialized(request, self._serialize))
 
 
 def _serialized(requests: Iterable[Any], serialize: Serializer) -> Iterator[bytes]:
