@@ -194,6 +194,15 @@ async def test_metadata_of_the_wrong_shape_is_a_type_error_in_the_handler(link: 
     assert len(raised) == 1
 
 
+@pytest.mark.parametrize("metadata", [{"key": "value"}, ("ab",)])
+async def test_metadata_of_the_wrong_shape_is_the_callers_mistake(link: Link, metadata: Any) -> None:
+    """It is said, where the channel is ours."""
+    channel = await link.open(BASIC)
+    said = None if link.is_grpcio else r"expected \(key, value\) pairs, as a dict's items\(\) are: got str"
+    with pytest.raises((TypeError, ValueError), match=said):
+        await channel.unary_unary(path("Echo"))(b"x", metadata=metadata)
+
+
 @pytest.mark.parametrize("key", ["te", "content-type", "user-agent", "grpc-timeout"])
 async def test_what_the_transport_sends_itself_is_not_taken_from_metadata(link: Link, key: str) -> None:
     """Left out, or refused as illegal; never a second header beside the transport's own.

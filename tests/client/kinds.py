@@ -45,7 +45,7 @@ KindsStub: Any = _services.KindsStub
 class Kinds(_services.KindsServicer):  # type: ignore[misc, name-defined]  # a module made at run time
     """Echoes, unless a test replaces `one` and `split`; keeps what it was called with.
 
-    One and Collect answer the metadata `asked` with itself behind the response, and `greeted` in front.
+    One and Collect answer the metadata `hello` with `greeted` in front of the response and `parted` behind.
     """
 
     def __init__(self) -> None:
@@ -62,10 +62,10 @@ class Kinds(_services.KindsServicer):  # type: ignore[misc, name-defined]  # a m
         self.ended += 1
 
     async def _answer_metadata(self, context: Context) -> None:
-        asked = self.calls[-1].get("asked")
-        if asked is not None:
-            await context.send_initial_metadata((("greeted", asked),))
-            context.set_trailing_metadata((("asked", asked),))
+        name = self.calls[-1].get("hello")
+        if name is not None:
+            await context.send_initial_metadata((("greeted", name),))
+            context.set_trailing_metadata((("parted", name),))
 
     async def One(self, request: Any, context: Context) -> Any:
         self._note(context)

@@ -61,10 +61,10 @@ def test_all_four_kinds_of_calls(client: BlockingGrpcClient) -> None:
 def test_with_call_a_response_comes_with_how_its_call_ended(client: BlockingGrpcClient) -> None:
     stub = client.stub(KindsStub)
     for method, request in ((stub.One, Item(text="a")), (stub.Collect, items("a"))):
-        response, call = method.with_call(request, timeout=5.0, metadata=(("asked", "yes"),))
+        response, call = method.with_call(request, timeout=5.0, metadata=(("hello", "me"),))
         assert (response.text, call.code(), call.details()) == ("a", StatusCode.OK, "")
-        assert dict(call.initial_metadata())["greeted"] == "yes"
-        assert dict(call.trailing_metadata())["asked"] == "yes"
+        assert dict(call.initial_metadata())["greeted"] == "me"
+        assert dict(call.trailing_metadata())["parted"] == "me"
         with pytest.raises(CallError) as caught:
             method.with_call(request, timeout=-1.0)
         assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED

@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from concurrent.futures import CancelledError
 from typing import Any, Final, Generic, TypeVar
 
-from grpc import CallCredentials, Compression, StatusCode, aio
+from grpc import StatusCode, aio
 
 from tai_grpc.client.grpc_client import GrpcClient
 from tai_grpc.client.methods import (
+    BlockingMethod,
     Deserializer,
     FinishedCall,
     Kind,
-    MetadataArgument,
+    OneResponseMethod,
     Serializer,
     StubChannel,
 )
@@ -120,14 +121,14 @@ class BlockingChannel(StubChannel):
 
     def method(
         self, kind: Kind, name: str, serialize: Serializer | None, deserialize: Deserializer | None
-    ) -> _MultiCallable:
+    ) -> _Method:
         start = getattr(self._channel, kind)(name, serialize, deserialize)
-        callable_kind = _OneResponse if kind.endswith("_unary") else _StreamOfResponses
-        return callable_kind(self._loop, name, start, one_request=kind.startswith("unary_"))
+        made = _OneResponse if kind.endswith("_unary") else _StreamOfResponses
+        return made(self._loop, name, start, one_request=kind.startswith("unary_"))
 
 
-class _MultiCallable:
-    """One method of a service."""
+class _Method(BlockingMethod):
+    """What the four kinds have."""
 
     def __init__(
         self, loop: LoopThread, method: str, start: Callable[..., Any], *, one_request: bool
@@ -150,35 +151,8 @@ class _MultiCallable:
             raise _cancelled(self._method) from None
 
 
-class _OneResponse(_MultiCallable):
-    """Calling it returns the response."""
-
-    def __call__(  # noqa: PLR0917 - grpc's own signature
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: MetadataArgument | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> Any:
-        async def response(call: Any) -> Any:
-            return await call
-
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._run(request, options, response)
-
-    def with_call(  # noqa: PLR0917 - as above
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: MetadataArgument | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> tuple[Any, FinishedCall]:
-        """Return the response, and how the call ended."""
-
+class _OneResponse(_Method, OneResponseMethod):
+    def _ended(self, request: Any, options: CallOptions) -> tuple[Any, FinishedCall]:
         async def ended(call: Any) -> tuple[Any, FinishedCall]:
             message = await call
             reply = Reply(
@@ -189,26 +163,14 @@ class _OneResponse(_MultiCallable):
             )
             return message, FinishedCall(reply)
 
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         return self._run(request, options, ended)
 
 
-class _StreamOfResponses(_MultiCallable):
-    """Calling it returns an iterator over the responses."""
-
-    def __call__(  # noqa: PLR0917 - grpc's own signature
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: MetadataArgument | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> ResponseStream[Any]:
+class _StreamOfResponses(_Method):
+    def _called(self, request: Any, options: CallOptions) -> ResponseStream[Any]:
         async def started(call: Any) -> Any:
             return call
 
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         return ResponseStream(self._loop, self._method, self._run(request, options, started))
 
 

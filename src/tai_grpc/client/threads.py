@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Self
 
-from grpc import CallCredentials, Compression, StatusCode
+from grpc import StatusCode
 
 from tai_grpc.client.invocation import Invocation, call_error
 from tai_grpc.client.methods import (
+    BlockingMethod,
     Deserializer,
     FinishedCall,
     Kind,
-    MetadataArgument,
+    OneResponseMethod,
     Serializer,
     StubChannel,
     as_is,
@@ -33,12 +33,12 @@ class ThreadChannel(ThreadLayers, StubChannel):
 
     def method(
         self, kind: Kind, name: str, serialize: Serializer | None, deserialize: Deserializer | None
-    ) -> _MultiCallable:
+    ) -> _Method:
         return _KINDS[kind](self, name, serialize, deserialize)
 
 
-class _MultiCallable:
-    """One method of a service."""
+class _Method(BlockingMethod):
+    """What the four kinds have."""
 
     def __init__(
         self,
@@ -52,87 +52,43 @@ class _MultiCallable:
         self._serialize: Serializer = serialize or as_is
         self._deserialize: Deserializer = deserialize or as_is
 
-
-class _OneResponse(_MultiCallable, ABC):
-    """Calling it returns the response."""
-
-    def __call__(  # noqa: PLR0917 - grpc's own signature
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: MetadataArgument | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> Any:
-        return self.with_call(request, timeout, metadata, credentials, wait_for_ready, compression)[0]
-
-    def with_call(  # noqa: PLR0917 - as above
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: MetadataArgument | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> tuple[Any, FinishedCall]:
-        """Return the response, and how the call ended."""
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
-        call = Invocation(self._method, options, long_lived=False)
-        reply = self._ended(call, request)
+    def _checked(self, call: Invocation, reply: Reply) -> tuple[Any, FinishedCall]:
         if not reply.ok:
             raise call_error(call, reply)
         return _message(call, reply.message or b"", self._deserialize), FinishedCall(reply)
 
-    @abstractmethod
-    def _ended(self, call: Invocation, request: Any) -> Reply:
-        """Make the call, to its end."""
+
+class _UnaryUnary(_Method, OneResponseMethod):
+    def _ended(self, request: Any, options: CallOptions) -> tuple[Any, FinishedCall]:
+        call = Invocation(self._method, options, long_lived=False)
+        return self._checked(call, self._channel.unary(call, self._serialize(request)))
 
 
-class _UnaryUnary(_OneResponse):
-    def _ended(self, call: Invocation, request: Any) -> Reply:
-        return self._channel.unary(call, self._serialize(request))
-
-
-class _StreamUnary(_OneResponse):
-    def _ended(self, call: Invocation, request: Any) -> Reply:
+class _StreamUnary(_Method, OneResponseMethod):
+    def _ended(self, request: Any, options: CallOptions) -> tuple[Any, FinishedCall]:
+        call = Invocation(self._method, options, long_lived=False)
         stream = ThreadStream(self._channel, call, None, _serialized(request, self._serialize))
         try:
-            return stream.end()
+            reply = stream.end()
         except BaseException:
             stream.cancel()
             stream.settle()
             raise
+        return self._checked(call, reply)
 
 
-class _StreamOfResponses(_MultiCallable, ABC):
-    """Calling it returns an iterator over the responses."""
-
-    def __call__(  # noqa: PLR0917 - grpc's own signature
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: MetadataArgument | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> ResponseStream:
-        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
+class _UnaryStream(_Method):
+    def _called(self, request: Any, options: CallOptions) -> ResponseStream:
         call = Invocation(self._method, options, long_lived=True)
-        return ResponseStream(self._started(call, request), self._deserialize)
-
-    @abstractmethod
-    def _started(self, call: Invocation, request: Any) -> ThreadStream: ...
+        stream = ThreadStream(self._channel, call, self._serialize(request), None)
+        return ResponseStream(stream, self._deserialize)
 
 
-class _UnaryStream(_StreamOfResponses):
-    def _started(self, call: Invocation, request: Any) -> ThreadStream:
-        return ThreadStream(self._channel, call, self._serialize(request), None)
-
-
-class _StreamStream(_StreamOfResponses):
-    def _started(self, call: Invocation, request: Any) -> ThreadStream:
-        return ThreadStream(self._channel, call, None, _serialized(request, self._serialize))
+class _StreamStream(_Method):
+    def _called(self, request: Any, options: CallOptions) -> ResponseStream:
+        call = Invocation(self._method, options, long_lived=True)
+        stream = ThreadStream(self._channel, call, None, _serialized(request, self._serialize))
+        return ResponseStream(stream, self._deserialize)
 
 
 def _serialized(requests: Iterable[Any], serialize: Serializer) -> Iterator[bytes]:
@@ -187,7 +143,7 @@ class ResponseStream:
         self._stream.abandon()
 
 
-_KINDS: Final[dict[Kind, type[_MultiCallable]]] = {
+_KINDS: Final[dict[Kind, type[_Method]]] = {
     "unary_unary": _UnaryUnary,
     "unary_stream": _UnaryStream,
     "stream_unary": _StreamUnary,
