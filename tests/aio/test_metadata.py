@@ -194,11 +194,11 @@ async def test_metadata_of_the_wrong_shape_is_a_type_error_in_the_handler(link: 
     assert len(raised) == 1
 
 
-@pytest.mark.parametrize("metadata", [{"key": "value"}, ("ab",)])
-async def test_metadata_of_the_wrong_shape_is_the_callers_mistake(link: Link, metadata: Any) -> None:
-    """It is said, where the channel is ours."""
+async def test_a_dict_as_metadata_is_the_callers_mistake(link: Link) -> None:
+    """Our channel says what it takes."""
     channel = await link.open(BASIC)
     said = None if link.is_grpcio else r"expected \(key, value\) pairs, as a dict's items\(\) are: got str"
+    metadata: Any = {"key": "value"}
     with pytest.raises((TypeError, ValueError), match=said):
         await channel.unary_unary(path("Echo"))(b"x", metadata=metadata)
 
