@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import grpc
@@ -223,6 +224,22 @@ SETTINGS: dict[type[Any], dict[str, Setting]] = {
             (),
         ),
         "strategy": member(LoadBalancingStrategy.ROUND_ROBIN),
+        "weights": Setting(
+            {},
+            ({"localhost:50051": 1}, {"localhost:50051": 1000}, MappingProxyType({"localhost:50051": 2})),
+            (
+                {"other:50051": 1},
+                *({"localhost:50051": weight} for weight in (0, -1, 1001, 1.0, True, None, "1")),
+                [("localhost:50051", 1)],
+                5,
+                None,
+            ),
+            ("server_addresses", "1 to 1000"),
+        ),
+        "outlier": Setting(None, (OutlierConfig(), None), (OutlierConfig, 5, {}), ("OutlierConfig",)),
+        "slow_start": Setting(
+            None, (SlowStartConfig(), None), (SlowStartConfig, 5, {}), ("SlowStartConfig",)
+        ),
         "breaker": nested(CircuitBreakerConfig()),
         "retry": nested(RetryConfig()),
         "retry_budget": nested(RetryBudgetConfig()),

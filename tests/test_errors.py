@@ -18,7 +18,7 @@ from tai_grpc.errors import (
     StoreUnavailableError,
     TaiGrpcError,
 )
-from tai_grpc.status import CallError, StatusCode
+from tai_grpc.status import CallError, LateCallError, StatusCode
 
 EXAMPLES: list[TaiGrpcError] = [
     TaiGrpcError("what went wrong"),
@@ -39,12 +39,15 @@ EXAMPLES: list[TaiGrpcError] = [
         initial_metadata=[("a", "1")],
         trailing_metadata=[("grpc-retry-pushback-ms", "10"), ("b-bin", b"\x00")],
     ),
+    LateCallError(
+        StatusCode.DEADLINE_EXCEEDED, "too late", method="pkg.Service/Method", endpoint="a:1", attempts=1
+    ),
 ]
 
 
 def test_the_examples_here_are_all_the_errors_there_are() -> None:
     defined = {kind for kind in vars(errors).values() if isinstance(kind, type)}
-    assert {type(example) for example in EXAMPLES} == defined | {CallError}
+    assert {type(example) for example in EXAMPLES} == defined | {CallError, LateCallError}
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
@@ -63,7 +66,13 @@ def test_an_error_survives_pickling_and_copying_with_all_that_it_carries(error: 
 
 @pytest.mark.parametrize(
     ("kind", "builtin"),
-    [(ConfigError, ValueError), (DeadlineError, TimeoutError), (CallError, grpc.RpcError)],
+    [
+        (ConfigError, ValueError),
+        (DeadlineError, TimeoutError),
+        (CallError, grpc.RpcError),
+        (LateCallError, CallError),
+        (LateCallError, DeadlineError),
+    ],
 )
 def test_errors_are_also_what_callers_catch_already(
     kind: type[TaiGrpcError], builtin: type[Exception]

@@ -3,7 +3,8 @@
 import grpc
 import pytest
 
-from tai_grpc.status import ENDPOINT_FAILURES, CallError, StatusCode
+from tai_grpc.config import CODE_OUTCOMES, CallOutcome
+from tai_grpc.status import CallError, StatusCode
 
 SPEAKS_AGAINST_THE_ENDPOINT = {
     StatusCode.OK: False,
@@ -44,7 +45,7 @@ def test_the_table_above_has_every_code() -> None:
 
 @pytest.mark.parametrize("code", StatusCode)
 def test_which_codes_speak_against_the_endpoint(code: StatusCode) -> None:
-    assert (code in ENDPOINT_FAILURES) == SPEAKS_AGAINST_THE_ENDPOINT[code]
+    assert (CODE_OUTCOMES[code.name] is CallOutcome.FAILURE) == SPEAKS_AGAINST_THE_ENDPOINT[code]
 
 
 def test_a_call_error_is_an_rpc_error_with_its_code_details_and_metadata() -> None:

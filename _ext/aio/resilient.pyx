@@ -1,9 +1,9 @@
 # cython: language_level=3
 """Unary calls with a client's layers around them, without a task of their own.
 
-A call goes through `layers` (outbound.pyx: they await nothing) to the dispatcher of the endpoint that was
-picked. How an attempt ended is told to the layers; they end the call, or it makes the next attempt, at once
-or by a timer. All that a successful call takes is compiled.
+A call is a driver of `layers` (outbound.pyx): it goes through the dispatcher of the endpoint that they name,
+tells them how the attempt ended, and does what they say next, at once or by a timer. All that a successful
+call takes is compiled.
 """
 
 from asyncio import CancelledError
@@ -11,39 +11,38 @@ from asyncio import get_running_loop as running_loop
 
 from cpython.bytes cimport PyBytes_CheckExact
 from libc.stdint cimport int64_t
+from libc.string cimport strlen
 
 from tai_grpc._ext.aio.call cimport DONE, HELD, WAITING, Deadline, status_of
 from tai_grpc._ext.aio.calls cimport UnaryResponse
 from tai_grpc._ext.aio.dispatcher cimport Dispatcher
 from tai_grpc._ext.aio.timers cimport timers_of
-from tai_grpc._ext.http2.buffers cimport buffer_append_field
+from tai_grpc._ext.http2.buffers cimport Buffer, buffer_append_field
 from tai_grpc._ext.http2.metadata cimport metadata_append, metadata_of
-from tai_grpc._ext.http2.status cimport CANCELLED, DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
+from tai_grpc._ext.http2.status cimport CANCELLED, OK, RESOURCE_EXHAUSTED
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
-from tai_grpc._ext.primitives.outbound cimport TRACE_DIGITS, TRACEPARENT_SIZE, Outbound, OutboundCall
+from tai_grpc._ext.primitives.outbound cimport END, WAIT, Outbound, OutboundCall
 
 from grpc import Compression
-from grpc.aio import UsageError
+from grpc.aio import Metadata, UsageError
 
-from tai_grpc.errors import CircuitOpenError, DeadlineError, TaiGrpcError
+from tai_grpc.errors import TaiGrpcError
 
-cdef frozenset NOWHERE = frozenset()
+cdef object _metadata_from = Metadata.from_tuple
 
 
 cdef class Caller:
     """Makes the unary calls of one client. All in its loop's thread.
 
-    `after(call, code, details, initial_metadata, trailing_metadata, sent)` takes note of a failed attempt and
-    returns the seconds until the next one, or None. `refusal()` says why every endpoint refuses, and
-    `error(call, code, details, initial_metadata, trailing_metadata)` makes the exception of a failed call;
-    `call` is its OutboundCall. `find(address)` returns the Dispatcher of an endpoint; it is asked once for
-    each, and again after `forget`. At most `max_calls` are under way; one more ends with RESOURCE_EXHAUSTED.
+    `reply(code, details, initial_metadata, trailing_metadata, message, sent)` makes what the layers are told
+    of a failed attempt, and `error(call, reply)` the exception of a failed call; `call` is its OutboundCall.
+    `find(address)` returns the Dispatcher of an endpoint; it is asked once for each, and again after
+    `forget`. At most `max_calls` are under way; one more ends with RESOURCE_EXHAUSTED.
     """
 
-    def __init__(self, Outbound layers not None, *, after, refusal, error, find, Py_ssize_t max_calls):
+    def __init__(self, Outbound layers not None, *, reply, error, find, Py_ssize_t max_calls):
         self.layers = layers
-        self.after = after
-        self.refusal = refusal
+        self.reply = reply
         self.error = error
         self.find = find
         self.dispatchers = {}
@@ -78,7 +77,6 @@ cdef class Caller:
         cdef ResilientCall call
         for call in list(self.calls):
             call.abandon()
-            call.out.committed = True
             call.finish(CANCELLED, details)
 
     cdef int start(self, ResilientCall call) except -1:
@@ -125,12 +123,7 @@ cdef class ResilientMethod:
         if not PyBytes_CheckExact(data):
             raise TypeError(f"a request must be bytes once it is serialized: got {type(data).__name__}")
         out = OutboundCall.__new__(OutboundCall)
-        out.method = self.method
-        out.timeout = timeout
-        out.metadata = () if metadata is None else tuple(metadata)
-        out.deadline_ns = -1
-        out.endpoint = ""
-        out.failed_at = NOWHERE
+        out.ask(self.method, timeout, metadata)
         call = ResilientCall.__new__(ResilientCall)
         call.out = out
         call.method = self.path
@@ -142,8 +135,9 @@ cdef class ResilientMethod:
         if wait_for_ready is not None:
             call.wait_for_ready = bool(wait_for_ready)
         metadata_append(out.metadata, &call.fields)
+        call.asked_fields = call.fields.size
         caller.start(call)
-        call.begin_layers()
+        call.start()
         return call
 
 
@@ -154,57 +148,58 @@ cdef class Wait(TimerEntry):
         cdef ResilientCall call = self.call
         self.call = None
         if call is not None and call.state == HELD:
-            call.attempt()
+            call.proceed(None)
         return 0
+
+
+cdef int append_field(void *fields, const char *name, const char *value, size_t size) except -1:
+    if buffer_append_field(<Buffer *>fields, name, strlen(name), value, size) != 0:
+        raise MemoryError
+    return 0
 
 
 cdef class ResilientCall(UnaryUnaryCall):
     """A unary call over as many attempts as the layers want. A failed one raises `CallError`."""
 
-    cdef int begin_layers(self) except -1:
-        cdef OutboundCall out = self.out
+    cdef int start(self) except -1:
         cdef Caller caller = self.caller
-        cdef Outbound layers = caller.layers
         if len(caller.calls) > caller.max_calls:
-            out.committed = True
             return self.finish(RESOURCE_EXHAUSTED, f"this client has {caller.max_calls} calls in flight")
         try:
-            layers.begin(out)
-        except DeadlineError as error:
-            out.committed = True
-            return self.finish(DEADLINE_EXCEEDED, str(error))
+            return self.proceed(None)
         except Exception:
             caller.calls.discard(self)
             self.state = DONE
-            layers.end(out, False)
+            caller.layers.fail(self.out)
             raise
-        if out.traced:
-            self.append(b"traceparent", 11, out.traceparent, TRACEPARENT_SIZE)
-            if out.alias is None:
-                self.append(b"x-trace-id", 10, out.traceparent + 3, TRACE_DIGITS)
-            else:
-                self.append(b"x-trace-id", 10, out.alias, len(out.alias))
-        self.own_fields = self.fields.size
-        if out.deadline_ns >= 0:
-            self.deadline_ns = out.deadline_ns
-            self.timer = Deadline.__new__(Deadline)
-            self.timer.call = <void *>self
-            caller.timers.arm(self.timer, self.deadline_ns)
-        return self.attempt()
 
-    cdef int append(self, const char *name, size_t name_size, const char *value, size_t value_size) except -1:
-        if buffer_append_field(&self.fields, name, name_size, value, value_size) != 0:
-            raise MemoryError
-        return 0
+    cdef int proceed(self, object ended) except -1:
+        """Do what the layers say; `ended` is how the last attempt ended, None: there was none."""
+        cdef OutboundCall out = self.out
+        cdef Caller caller = self.caller
+        cdef int step = caller.layers.next_step(out, ended)
+        if ended is not None and step != END:
+            self.forget_attempt()
+        if step == END:
+            return self.finish_call(out.reply.code.value[0], out.reply.details)
+        if step == WAIT:
+            self.state = HELD
+            self.wait = Wait.__new__(Wait)
+            self.wait.call = self
+            caller.timers.arm(self.wait, monotonic_ns() + <int64_t>(out.wait * 1e9))
+            return 0
+        return self.attempt()
 
     cdef int attempt(self) except -1:
         cdef OutboundCall out = self.out
         cdef Caller caller = self.caller
-        try:
-            caller.layers.attempt(out)
-        except CircuitOpenError:
-            out.committed = True
-            return self.finish(UNAVAILABLE, caller.refusal())
+        self.fields.size = self.asked_fields
+        out.own_fields(append_field, &self.fields)
+        if out.deadline_ns >= 0 and self.timer is None:
+            self.deadline_ns = out.deadline_ns
+            self.timer = Deadline.__new__(Deadline)
+            self.timer.call = <void *>self
+            caller.timers.arm(self.timer, self.deadline_ns)
         dispatcher = caller.dispatchers.get(out.endpoint)
         if dispatcher is None:
             dispatcher = caller.dispatchers[out.endpoint] = caller.find(out.endpoint)
@@ -214,30 +209,28 @@ cdef class ResilientCall(UnaryUnaryCall):
         return self.dispatcher.route(self)
 
     cdef int finish(self, int code, str details) except -1:
+        """The attempt has ended, or the call between two of them."""
         cdef OutboundCall out = self.out
-        cdef Caller caller = self.caller
+        cdef Outbound layers = self.caller.layers
         if self.state == DONE:
             return 0
         if self.locally_cancelled:
-            caller.layers.give_up(out)
+            layers.give_up(out)
         elif code == OK:
-            caller.layers.succeeded(out)
-            caller.layers.end(out, True)
+            layers.succeeded(out)
         else:
-            out.committed = out.committed or self.answered
-            if out.picked is not None:
-                wait = caller.after(
-                    out, status_of(code), details, self.received(), self.trailers(), self.stream is not NULL
-                )
-                if wait is not None:
-                    return self.again(wait)
-            caller.layers.end(out, False)
-        caller.leave(self)
+            out.committed = self.answered
+            return self.proceed(self.caller.reply(
+                status_of(code), details, self.received(), self.trailers(), None, self.stream is not NULL
+            ))
+        return self.finish_call(code, details)
+
+    cdef int finish_call(self, int code, str details) except -1:
+        self.caller.leave(self)
         return UnaryResponse.finish(self, code, details)
 
-    cdef int again(self, double wait) except -1:
-        """Forget the last attempt, and make the next one in `wait` seconds."""
-        cdef bytes made
+    cdef int forget_attempt(self) except -1:
+        """Make room for another one."""
         self.dispatcher.leave(self)
         self.detach()
         self.connection = None
@@ -245,16 +238,6 @@ cdef class ResilientCall(UnaryUnaryCall):
         self.retried = False
         self.has_message = False
         self.message = None
-        self.fields.size = self.own_fields
-        if self.out.retries.made:
-            made = str(self.out.retries.made).encode()
-            self.append(b"grpc-previous-rpc-attempts", 26, made, len(made))
-        self.state = HELD
-        if wait <= 0.0:
-            return self.attempt()
-        self.wait = Wait.__new__(Wait)
-        self.wait.call = self
-        self.caller.timers.arm(self.wait, monotonic_ns() + <int64_t>(wait * 1e9))
         return 0
 
     cdef int done_hook(self) except -1:
@@ -270,9 +253,15 @@ cdef class ResilientCall(UnaryUnaryCall):
     cdef tuple trailers(self):
         return metadata_of(&self.stream.trailers) if self.stream is not NULL else ()
 
+    cdef object initial(self):
+        if self.code_number == OK or self.locally_cancelled:
+            return UnaryResponse.initial(self)
+        return _metadata_from(self.out.reply.initial_metadata)
+
+    cdef object trailing(self):
+        if self.code_number == OK or self.locally_cancelled:
+            return UnaryResponse.trailing(self)
+        return _metadata_from(self.out.reply.trailing_metadata)
+
     cdef object error(self):
-        if self.locally_cancelled:
-            return CancelledError()
-        return self.caller.error(
-            self.out, status_of(self.code_number), self.details_text, self.received(), self.trailers()
-        )
+        return CancelledError() if self.locally_cancelled else self.caller.error(self.out, self.out.reply)

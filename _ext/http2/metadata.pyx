@@ -1,8 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True
 """Metadata as Python has them, to and from the fields of header blocks.
 
-Keys are lower-case letters, digits, `_`, `-` and `.`; those that end in -bin have bytes as values, which go
-as base64 without padding, all others printable ASCII (PROTOCOL-HTTP2.md).
+What may be sent is said in primitives/entries.pyx; the bytes of keys that end in -bin go as base64 without
+padding (PROTOCOL-HTTP2.md).
 """
 
 from typing import NamedTuple
@@ -10,13 +10,14 @@ from typing import NamedTuple
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr
 
 from tai_grpc._ext.http2.buffers cimport (
     Buffer, Cursor, Field, buffer_append_field, buffer_free, cursor_on, read_field,
 )
 from tai_grpc._ext.http2.fields cimport base64_append, base64_decode, percent_decode
 from tai_grpc._ext.http2.state cimport BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS
+from tai_grpc._ext.primitives.entries cimport entry_name, entry_value, is_binary
 
 
 class Metadatum(NamedTuple):
@@ -26,22 +27,11 @@ class Metadatum(NamedTuple):
     value: str | bytes
 
 
-# They would be sent twice, or are not allowed in HTTP/2, so that the peer would reset the stream.
-cdef frozenset _RESERVED = frozenset((
-    b"te", b"host", b"content-type", b"content-length", b"connection", b"keep-alive", b"proxy-connection",
-    b"transfer-encoding", b"upgrade", b"grpc-status", b"grpc-message", b"grpc-timeout", b"grpc-encoding",
-    b"grpc-accept-encoding",
-))
-
 cdef tuple _ERROR_NAMES = (
     "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
     "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
     "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
 )
-
-
-cdef inline bint _is_binary(const char *name, size_t size) noexcept nogil:
-    return size >= 4 and memcmp(name + size - 4, <const char *>b"-bin", 4) == 0
 
 
 cdef tuple metadata_of(const Buffer *fields):
@@ -50,7 +40,7 @@ cdef tuple metadata_of(const Buffer *fields):
     cdef list found = []
     while read_field(&cursor, &field) == 0:
         key = PyUnicode_DecodeLatin1(field.name, field.name_size, NULL)
-        if _is_binary(field.name, field.name_size):
+        if is_binary(field.name, field.name_size):
             _append_binary(found, key, &field)
         else:
             found.append(Metadatum(key, PyUnicode_DecodeLatin1(field.value, field.value_size, NULL)))
@@ -85,26 +75,23 @@ cdef int _append_binary(list found, str key, const Field *field) except -1:
 
 cdef int metadata_append(object metadata, Buffer *fields) except -1:
     for entry in metadata:
-        key, value = entry
-        _append(key, value, fields)
+        _append(entry, fields)
     return 0
 
 
-cdef int _append(object key, object value, Buffer *fields) except -1:
-    cdef bytes name = _key(key)
-    cdef bytes encoded
+cdef int _append(object entry, Buffer *fields) except -1:
+    cdef bytes name = entry_name(entry)
+    cdef bytes value
     cdef Buffer binary
     cdef int result
     if name == b"user-agent":
         return 0  # the transport says it; those who pass on what they were sent have it among theirs
-    if _is_binary(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
-        if not isinstance(value, bytes):
-            raise TypeError(f"metadata {key!r}: the value of a -bin key is bytes, not {type(value).__name__}")
-        encoded = value
+    value = entry_value(entry, name)
+    if is_binary(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
         binary.data = NULL
         binary.size = binary.capacity = 0
         try:
-            result = base64_append(&binary, PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+            result = base64_append(&binary, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
             if result == 0:
                 result = buffer_append_field(
                     fields, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), binary.data, binary.size
@@ -112,54 +99,13 @@ cdef int _append(object key, object value, Buffer *fields) except -1:
         finally:
             buffer_free(&binary)
     else:
-        encoded = _text(key, value)
         result = buffer_append_field(
             fields, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name),
-            PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded),
+            PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value),
         )
     if result != 0:
         raise MemoryError
     return 0
-
-
-cdef bytes _key(object key):
-    cdef bytes name
-    cdef unsigned char octet
-    if isinstance(key, str):
-        name = (<str>key).encode("utf-8", "surrogateescape")
-    elif isinstance(key, bytes):
-        name = key
-    else:
-        raise TypeError(f"metadata: a key is a str, not {type(key).__name__}")
-    for octet in name:
-        if not (
-            c'a' <= octet <= c'z' or c'0' <= octet <= c'9' or octet == c'_' or octet == c'-' or octet == c'.'
-        ):
-            break
-    else:
-        if name in _RESERVED:
-            raise ValueError(f"metadata was invalid: key {key!r} is the protocol's own")
-        if name:
-            return name
-    raise ValueError(f"metadata was invalid: key {key!r} is not of lower-case letters, digits, '_', '-', '.'")
-
-
-cdef bytes _text(object key, object value):
-    cdef bytes encoded
-    cdef unsigned char octet
-    if isinstance(value, str):
-        encoded = (<str>value).encode("utf-8", "surrogateescape")
-    elif isinstance(value, bytes):
-        encoded = value
-    else:
-        kind = type(value).__name__
-        raise TypeError(f"metadata {key!r}: a value is a str, or bytes for a -bin key: not {kind}")
-    for octet in encoded:
-        if not 0x20 <= octet <= 0x7E:
-            raise ValueError(
-                f"metadata was invalid: the value of {key!r} is not printable ASCII: name it with -bin"
-            )
-    return encoded.strip(b" ")
 
 
 cdef str message_text(const char *data, size_t size):

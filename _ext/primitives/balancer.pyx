@@ -31,15 +31,12 @@ from tai_grpc._ext.primitives.tournament cimport replay
 from tai_grpc._ext.primitives.window cimport WindowState
 
 from tai_grpc._ext.primitives.breaker import CircuitState
-from tai_grpc.checks import check_int, check_member, check_type
+from tai_grpc.checks import MAX_WEIGHT, check_int, check_member, check_type
 from tai_grpc.config import CircuitBreakerConfig, LoadBalancingStrategy, OutlierConfig, SlowStartConfig
 from tai_grpc.errors import CircuitOpenError, ConfigError
 
 MAX_ENDPOINTS = 65_536
 """How many endpoints one balancer takes."""
-
-MAX_WEIGHT = 1_000
-"""The greatest weight of an endpoint."""
 
 cdef int64_t MAX_LATENCY_US = 604_800_000_000
 cdef int64_t CACHE_LINE = 64

@@ -3,16 +3,17 @@
 
     trace -> metrics -> deadline -> retry -> pick endpoint -> its breaker -> transport
 
-It is a state machine and awaits nothing: whoever makes the call (an asyncio task, a thread, a compiled call
-object) asks it what to do, does it, and tells it how that went.
+It is a state machine and awaits nothing. Whoever makes the call, its driver (an asyncio task, a thread, a
+compiled call object), asks for the next step, does it, and asks again:
 
-    begin(call)                                  # trace, metrics, deadline
-    while True:
-        endpoint = attempt(call)                 # picked, admitted by its breaker
-        ... one attempt there ...
-        succeeded(call) | release(call, success) # tells balancer, breaker and budget; or the attempt failed:
-                                                 # whether there is another one is for client/layers.py to say
-    end(call, ok) | give_up(call)                # metrics
+    ended = None                                   # how the attempt ended, if the step was one
+    while (step := next_step(call, ended)) != END:
+        if step == WAIT:
+            ended = None
+            ... wait for `call.wait` seconds ...
+        else:
+            ended = ... one attempt at `call.endpoint` ...
+    return call.reply                              # how the call ended
 
 So a call that is refused is still measured; one deadline spans all attempts and the waits between them; a
 retry picks anew; a breaker sees attempts, not calls.
@@ -26,16 +27,17 @@ from os import urandom
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.contextvars cimport get_value
+from cpython.float cimport PyFloat_AsDouble
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strlen
 
 from tai_grpc._ext.primitives.balancer cimport Endpoint, LoadBalancer
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
+from tai_grpc._ext.primitives.entries cimport check_entries, entries_of
 from tai_grpc._ext.primitives.histogram cimport LatencyHistogram
 from tai_grpc._ext.primitives.retry cimport RetryBudget, budget_success
 
-from tai_grpc.checks import MAX_SECONDS, check_float
-from tai_grpc.errors import DeadlineError
+from tai_grpc.errors import CircuitOpenError, ConfigError, DeadlineError
 
 cdef extern from *:
     """
@@ -47,7 +49,22 @@ cdef extern from *:
 cdef Py_ssize_t ENTROPY_BYTES = 4096
 cdef int64_t NO_LIMIT = -1
 cdef int64_t MAX_US = <int64_t>604_800_000_000
-cdef double _LONGEST = MAX_SECONDS
+# A timeout above it counts as this: ten years, as the transports have it.
+cdef double MAX_TIMEOUT = 315_360_000.0
+cdef frozenset NOWHERE = frozenset()
+
+
+cdef int64_t timeout_ns(object timeout) except -1:
+    cdef double seconds
+    if isinstance(timeout, (bool, str)):
+        raise ConfigError("timeout", timeout, "a number of seconds, or None")
+    try:
+        seconds = PyFloat_AsDouble(timeout)
+    except TypeError:
+        raise ConfigError("timeout", timeout, "a number of seconds, or None") from None
+    if seconds != seconds:
+        raise ConfigError("timeout", timeout, "a number of seconds, or None")
+    return <int64_t>(min(max(seconds, 0.0), MAX_TIMEOUT) * 1e9)
 
 
 cdef class OutboundCall:
@@ -55,17 +72,33 @@ cdef class OutboundCall:
 
     `long_lived`: its responses are a stream, maybe a watch without an end. `metadata` are the caller's.
     `committed`: it is bound to its attempt, there is no other one after it. `failed_at`: where its attempts
-    have failed. `endpoint` is where the last attempt went; "" when every breaker refused it.
+    have failed. `endpoint` is where the last attempt went, "" before the first; `reply` how it ended, and in
+    the end the call.
+
+    Raises:
+        ConfigError: the timeout is not a number.
+        TypeError, ValueError: the metadata cannot be sent.
     """
 
-    def __init__(self, str method not None, timeout, tuple metadata not None, *, bint long_lived):
-        self.method = method
-        self.timeout = timeout
-        self.metadata = metadata
-        self.long_lived = long_lived
+    def __cinit__(self):
+        self.asked_ns = NO_LIMIT
         self.deadline_ns = NO_LIMIT
         self.endpoint = ""
-        self.failed_at = frozenset()
+        self.metadata = ()
+        self.failed_at = NOWHERE
+
+    def __init__(self, str method not None, timeout, metadata, *, bint long_lived):
+        self.ask(method, timeout, metadata)
+        self.long_lived = long_lived
+        check_entries(self.metadata)
+
+    cdef int ask(self, str method, object timeout, object metadata) except -1:
+        """All but the check of each entry, which a transport may make when it writes them."""
+        self.method = method
+        self.metadata = entries_of(metadata)
+        if timeout is not None:
+            self.asked_ns = timeout_ns(timeout)
+        return 0
 
     @property
     def answered(self):
@@ -83,17 +116,30 @@ cdef class OutboundCall:
             return None
         return max(self.deadline_ns - monotonic_ns(), <int64_t>0) * 1e-9
 
-    def sent_metadata(self):
-        """What an attempt carries: the caller's metadata, the call's span, and which attempt it is."""
-        sent = self.metadata
+    cdef int own_fields(self, Emit emit, void *to) except -1:
+        """Tell what an attempt carries beside the caller's metadata: its span, and which attempt it is."""
+        cdef bytes made
         if self.traced:
-            traceparent = self.traceparent[:TRACEPARENT_SIZE].decode("ascii")
-            alias = traceparent[3:3 + TRACE_DIGITS] if self.alias is None else self.alias.decode("latin-1")
-            sent += (("traceparent", traceparent), ("x-trace-id", alias))
-        made = 0 if self.retries is None else self.retries.made
-        if made:
-            sent += (("grpc-previous-rpc-attempts", str(made)),)
-        return sent
+            emit(to, b"traceparent", self.traceparent, TRACEPARENT_SIZE)
+            if self.alias is None:
+                emit(to, b"x-trace-id", self.traceparent + 3, TRACE_DIGITS)
+            else:
+                emit(to, b"x-trace-id", PyBytes_AS_STRING(self.alias), PyBytes_GET_SIZE(self.alias))
+        if self.retries is not None and self.retries.made:
+            made = str(self.retries.made).encode()
+            emit(to, b"grpc-previous-rpc-attempts", PyBytes_AS_STRING(made), PyBytes_GET_SIZE(made))
+        return 0
+
+    def sent_metadata(self):
+        """What an attempt carries: the caller's metadata and its own."""
+        cdef list own = []
+        self.own_fields(_to_list, <void *>own)
+        return self.metadata + tuple(own)
+
+
+cdef int _to_list(void *to, const char *name, const char *value, size_t size) except -1:
+    (<list>to).append((name[:strlen(name)].decode("ascii"), value[:size].decode("latin-1")))
+    return 0
 
 
 cdef class Outbound:
@@ -114,17 +160,45 @@ cdef class Outbound:
         self.current_deadline = current_deadline
         self.entropy = b""
 
-    cpdef int begin(self, OutboundCall call) except -1:
-        """Let a call in.
+    cpdef int next_step(self, OutboundCall call, object ended) except -1:
+        """Say what the driver of a call is to do: ATTEMPT one at `call.endpoint`; WAIT `call.wait` seconds,
+        and ask again; or END with `call.reply`.
 
-        Raises:
-            ConfigError: its timeout is outside its range.
-            DeadlineError: the handler that makes it has no time left.
+        `ended` is how the attempt ended that was the last step, or what the call is to end with, since its
+        driver makes no attempt; None: the call is new, or has waited.
         """
-        self._trace(call)
-        call.started_ns = monotonic_ns()
-        call.deadline_ns = self._deadline(call)
-        return 0
+        cdef bint ok
+        if ended is not None:
+            call.reply = ended
+            ok = ended.ok
+            if ok:
+                return self.succeeded(call)
+            if call.picked is None or not self._goes_on(call, ended):
+                return self._end(call, False)
+            if call.wait > 0.0:
+                return WAIT
+        try:
+            if call.started_ns == 0:
+                self._trace(call)
+                call.started_ns = monotonic_ns()
+                call.deadline_ns = self._deadline(call)
+            self._attempt(call)
+        except (DeadlineError, CircuitOpenError) as error:
+            call.reply = self.refused(call, error)
+            return self._end(call, False)
+        return ATTEMPT
+
+    cdef bint _goes_on(self, OutboundCall call, object ended) except -1:
+        """Take note of an attempt that has failed: whether there is another, after `call.wait` seconds."""
+        cdef object wait
+        self._release(call, self.verdict(call, ended))
+        wait = self.wait_after(call, ended)
+        if wait is None:
+            return False
+        call.wait = wait
+        self.retries += 1
+        call.failed_at |= {call.endpoint}
+        return True
 
     cdef int _trace(self, OutboundCall call) except -1:
         """Give the call a span: below that of the handler that makes it, or of a new trace.
@@ -178,12 +252,17 @@ cdef class Outbound:
 
         A call with one response has the default timeout and at most the maximum. A stream of responses may be
         a watch that is meant to last: it has `stream_timeout`, or a longer one when its caller says so.
+
+        Raises:
+            DeadlineError: it has passed.
         """
         cdef int64_t timeout_ns = self.stream_ns if call.long_lived else self.default_ns
         cdef int64_t deadline_ns, outer_ns
         cdef object outer = get_value(self.current_deadline)
-        if call.timeout is not None:
-            timeout_ns = <int64_t>(<double>check_float("timeout", call.timeout, 0.0, MAX_SECONDS) * 1e9)
+        if call.asked_ns == 0:
+            raise DeadlineError("the deadline had passed before the call was made")
+        if call.asked_ns != NO_LIMIT:
+            timeout_ns = call.asked_ns
         if not call.long_lived:
             timeout_ns = min(timeout_ns, self.max_ns)
         deadline_ns = NO_LIMIT if timeout_ns == NO_LIMIT else call.started_ns + timeout_ns
@@ -194,14 +273,13 @@ cdef class Outbound:
             deadline_ns = outer_ns if deadline_ns == NO_LIMIT else min(deadline_ns, outer_ns)
         return deadline_ns
 
-    cpdef Endpoint attempt(self, OutboundCall call):
+    cdef int _attempt(self, OutboundCall call) except -1:
         """Pick an endpoint whose breaker admits the next attempt, one where none has failed if it can be.
 
         Raises:
             CircuitOpenError: every breaker refuses.
         """
         cdef Endpoint endpoint
-        call.endpoint = ""
         endpoint = self.balancer.pick() if not call.failed_at else self.pick_elsewhere(call.failed_at)
         call.picked = endpoint
         call.endpoint = endpoint.address
@@ -209,11 +287,27 @@ cdef class Outbound:
         self.attempts += 1
         call.answered_ns = 0
         call.attempt_ns = monotonic_ns()
-        return endpoint
+        return 0
+
+    # --- For a subclass to say ---
 
     def pick_elsewhere(self, avoid):
-        """Pick an endpoint that is not in `avoid`: for a subclass to do better."""
+        """Pick an endpoint, one whose address is not in `avoid` if it can be."""
         return self.balancer.pick()
+
+    def verdict(self, call, ended):
+        """What a failed attempt says of its endpoint: True is a success, False a failure, None nothing."""
+        return False
+
+    def wait_after(self, call, ended):
+        """The seconds after which a failed attempt is followed by another; None: it was the last."""
+        return None
+
+    def refused(self, call, error):
+        """What a call ends with that may not make an attempt, with this DeadlineError or CircuitOpenError."""
+        raise error
+
+    # --- What the driver tells ---
 
     cpdef int proven(self, OutboundCall call) except -1:
         """The endpoint has answered, and the attempt goes on."""
@@ -222,7 +316,29 @@ cdef class Outbound:
             self.balancer.breaker(call.endpoint).record_success()
         return 0
 
-    cpdef int release(self, OutboundCall call, object success) except -1:
+    cdef int succeeded(self, OutboundCall call) except -1:
+        """The attempt ended with OK."""
+        self._release(call, None if call.answered_ns != 0 else True)
+        budget_success(self.budget.state_)
+        return self._end(call, True)
+
+    cpdef int give_up(self, OutboundCall call) except -1:
+        """The caller has given the call up. Nothing happens to one that is over."""
+        if not call.over:
+            call.over = True
+            self._release(call, None)
+            self.calls += 1
+            self.cancelled += 1
+        return 0
+
+    cpdef int fail(self, OutboundCall call) except -1:
+        """The call ends with an exception, which says nothing of its endpoint; as `give_up` else."""
+        if not call.over:
+            self._release(call, None)
+            self._end(call, False)
+        return 0
+
+    cdef int _release(self, OutboundCall call, object success) except -1:
         """The attempt is over. `success` is what it says of its endpoint; None: nothing."""
         cdef Endpoint endpoint = call.picked
         cdef int64_t latency_us
@@ -233,24 +349,12 @@ cdef class Outbound:
         self.balancer.release(endpoint, success, min(latency_us, MAX_US))
         return 0
 
-    cpdef int succeeded(self, OutboundCall call) except -1:
-        """The attempt ended with OK."""
-        self.release(call, None if call.answered_ns != 0 else True)
-        budget_success(self.budget.state_)
-        return 0
-
-    cpdef int end(self, OutboundCall call, bint ok) except -1:
+    cdef int _end(self, OutboundCall call, bint ok) except -1:
         """The call is over, with OK or otherwise."""
+        call.over = True
         self.calls += 1
         if not ok:
             self.failed += 1
         elif not call.long_lived:
             self.latency.record((monotonic_ns() - call.started_ns) // 1000)
-        return 0
-
-    cpdef int give_up(self, OutboundCall call) except -1:
-        """The caller has given the call up."""
-        self.release(call, None)
-        self.calls += 1
-        self.cancelled += 1
-        return 0
+        return END

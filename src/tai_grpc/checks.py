@@ -14,6 +14,9 @@ from tai_grpc.errors import ConfigError
 MAX_SECONDS: Final = 86_400.0 * 7
 """The longest duration that any setting accepts: a week."""
 
+MAX_WEIGHT: Final = 1_000
+"""The greatest weight of an endpoint."""
+
 MAX_CONCURRENT: Final = 1_000_000
 """The most calls that a limit of concurrency may let run at once."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from tai_grpc.checks import (
     MAX_CONCURRENT,
     MAX_SECONDS,
+    MAX_WEIGHT,
     check_address,
     check_float,
     check_int,
@@ -407,6 +408,9 @@ class TimeoutConfig:
 class GrpcClientConfig:
     """A client's endpoints and policies.
 
+    `weights` of `server_addresses` that have another one than 1 (1 to 1000): how a strategy honours them is
+    said in `LoadBalancer`. `outlier` ejects endpoints that do worse than the others (None: no ejection);
+    `slow_start` lets an endpoint that is readmitted begin with part of its weight (None: with all of it).
     `stream_timeout` is the default timeout of a server-streaming or bidirectional call: None (the default)
     lets a watch run for as long as it is wanted. `connect_backoff_max` bounds the wait, in seconds, between
     two attempts to reach an endpoint that is down. Messages up to `max_message_bytes` are received. While
@@ -417,6 +421,9 @@ class GrpcClientConfig:
 
     server_addresses: Sequence[str] = ("localhost:50051",)
     strategy: LoadBalancingStrategy = LoadBalancingStrategy.ROUND_ROBIN
+    weights: Mapping[str, int] = field(default_factory=dict, hash=False)
+    outlier: OutlierConfig | None = None
+    slow_start: SlowStartConfig | None = None
     breaker: CircuitBreakerConfig = field(default_factory=CircuitBreakerConfig)
     retry: RetryConfig = field(default_factory=RetryConfig)
     retry_budget: RetryBudgetConfig = field(default_factory=RetryBudgetConfig)
@@ -430,6 +437,11 @@ class GrpcClientConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "server_addresses", _addresses(self.server_addresses))
         check_member("strategy", self.strategy, LoadBalancingStrategy)
+        object.__setattr__(self, "weights", _weights(self.weights, self.server_addresses))
+        if self.outlier is not None:
+            check_type("outlier", self.outlier, OutlierConfig)
+        if self.slow_start is not None:
+            check_type("slow_start", self.slow_start, SlowStartConfig)
         check_type("breaker", self.breaker, CircuitBreakerConfig)
         check_type("retry", self.retry, RetryConfig)
         check_type("retry_budget", self.retry_budget, RetryBudgetConfig)
@@ -449,6 +461,15 @@ def _addresses(addresses: object) -> tuple[str, ...]:
     if len(set(checked)) != len(checked):
         raise ConfigError("server_addresses", addresses, "each address once")
     return checked
+
+
+def _weights(weights: object, addresses: Collection[str]) -> dict[str, int]:
+    accepted = f"a mapping of some of server_addresses to ints from 1 to {MAX_WEIGHT}"
+    if not isinstance(weights, Mapping) or not weights.keys() <= set(addresses):
+        raise ConfigError("weights", weights, accepted)
+    if any(type(weight) is not int or not 1 <= weight <= MAX_WEIGHT for weight in weights.values()):
+        raise ConfigError("weights", weights, accepted)
+    return dict(weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 class TaiGrpcError(Exception):
-    """Everything that this package raises on purpose."""
+    """Everything that this package raises on purpose.
+
+    By itself it says that something was used at the wrong time or place: before it was started, once it was
+    closed, for a second time, in another thread or event loop.
+    """
 
 
 class ConfigError(TaiGrpcError, ValueError):

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
 
 import grpc
 from grpc import StatusCode
 
-from tai_grpc.config import CODE_OUTCOMES, CallOutcome
-from tai_grpc.errors import TaiGrpcError
+from tai_grpc.errors import DeadlineError, TaiGrpcError
 
-__all__ = ["ENDPOINT_FAILURES", "CallError", "Metadata", "StatusCode"]
+__all__ = ["CallError", "LateCallError", "Metadata", "StatusCode"]
 
 Metadata = tuple[tuple[str, str | bytes], ...]
-
-ENDPOINT_FAILURES: Final = frozenset(
-    code for code in StatusCode if CODE_OUTCOMES[code.name] is CallOutcome.FAILURE
-)
-"""Codes that speak against the endpoint: see `config.CODE_OUTCOMES`."""
 
 
 class CallError(TaiGrpcError, grpc.RpcError):
@@ -72,3 +65,10 @@ class CallError(TaiGrpcError, grpc.RpcError):
 
     def trailing_metadata(self) -> Metadata:  # type: ignore[override]  # the stubs' own tuple type is private
         return self._trailing_metadata
+
+
+class LateCallError(CallError, DeadlineError):
+    """A call failed with DEADLINE_EXCEEDED, so it is a `DeadlineError` and a `TimeoutError` as well.
+
+    Whether client or server was the first to notice is chance: they hold the same deadline.
+    """

@@ -194,6 +194,15 @@ async def test_metadata_of_the_wrong_shape_is_a_type_error_in_the_handler(link: 
     assert len(raised) == 1
 
 
+async def test_a_dict_as_metadata_is_the_callers_mistake(link: Link) -> None:
+    """Our channel says what it takes."""
+    channel = await link.open(BASIC)
+    said = None if link.is_grpcio else r"expected \(key, value\) pairs, as a dict's items\(\) are: got str"
+    metadata: Any = {"key": "value"}
+    with pytest.raises((TypeError, ValueError), match=said):
+        await channel.unary_unary(path("Echo"))(b"x", metadata=metadata)
+
+
 @pytest.mark.parametrize("key", ["te", "content-type", "user-agent", "grpc-timeout"])
 async def test_what_the_transport_sends_itself_is_not_taken_from_metadata(link: Link, key: str) -> None:
     """Left out, or refused as illegal; never a second header beside the transport's own.

@@ -43,7 +43,10 @@ KindsStub: Any = _services.KindsStub
 
 
 class Kinds(_services.KindsServicer):  # type: ignore[misc, name-defined]  # a module made at run time
-    """Echoes, unless a test replaces `one` and `split`; keeps what it was called with."""
+    """Echoes, unless a test replaces `one` and `split`; keeps what it was called with.
+
+    One and Collect answer the metadata `hello` with `greeted` in front of the response and `parted` behind.
+    """
 
     def __init__(self) -> None:
         self.calls: list[dict[str, str | bytes]] = []
@@ -58,8 +61,15 @@ class Kinds(_services.KindsServicer):  # type: ignore[misc, name-defined]  # a m
     def _end(self, ctx: Context) -> None:
         self.ended += 1
 
+    async def _answer_metadata(self, context: Context) -> None:
+        name = self.calls[-1].get("hello")
+        if name is not None:
+            await context.send_initial_metadata((("greeted", name),))
+            context.set_trailing_metadata((("parted", name),))
+
     async def One(self, request: Any, context: Context) -> Any:
         self._note(context)
+        await self._answer_metadata(context)
         return request if self.one is None else await self.one(request, context)
 
     async def Split(self, request: Any, context: Context) -> AsyncIterator[Any]:
@@ -73,6 +83,7 @@ class Kinds(_services.KindsServicer):  # type: ignore[misc, name-defined]  # a m
 
     async def Collect(self, requests: AsyncIterator[Any], context: Context) -> Any:
         self._note(context)
+        await self._answer_metadata(context)
         return Item(text=" ".join([item.text async for item in requests]))
 
     async def Chat(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:

@@ -17,8 +17,8 @@ from grpc import StatusCode
 
 from client.kinds import Item, KindsStub, Process, unused_address
 from tai_grpc.client import BlockingGrpcClient, GrpcClient
-from tai_grpc.config import GrpcClientConfig, RetryConfig
-from tai_grpc.errors import TaiGrpcError
+from tai_grpc.config import CircuitBreakerConfig, GrpcClientConfig, RetryBudgetConfig, RetryConfig
+from tai_grpc.errors import ConfigError, DeadlineError, TaiGrpcError
 from tai_grpc.resilience import CircuitState
 from tai_grpc.resilience.timeout import deadline_scope
 from tai_grpc.status import CallError
@@ -56,6 +56,67 @@ def test_all_four_kinds_of_calls(client: BlockingGrpcClient) -> None:
     assert [item.text for item in stub.Chat(items("a", "b"))] == ["A", "B"]
     assert client.stats().calls == 4
     assert client.endpoint_stats()[0].active_connections == 0
+
+
+def test_with_call_a_response_comes_with_how_its_call_ended(client: BlockingGrpcClient) -> None:
+    stub = client.stub(KindsStub)
+    for method, request in ((stub.One, Item(text="a")), (stub.Collect, items("a"))):
+        response, call = method.with_call(request, timeout=5.0, metadata=(("hello", "me"),))
+        assert (response.text, call.code(), call.details()) == ("a", StatusCode.OK, "")
+        assert dict(call.initial_metadata())["greeted"] == "me"
+        assert dict(call.trailing_metadata())["parted"] == "me"
+        with pytest.raises(CallError) as caught:
+            method.with_call(request, timeout=-1.0)
+        assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
+    assert not hasattr(stub.Split, "with_call")
+
+
+@pytest.mark.parametrize("kind", ["One", "Split", "Collect", "Chat"])
+def test_what_a_call_cannot_be_made_with_is_refused(client: BlockingGrpcClient, kind: str) -> None:
+    method = getattr(client.stub(KindsStub), kind)
+    request = Item() if kind in {"One", "Split"} else []
+
+    def called(**arguments: Any) -> None:
+        response = method(request, **arguments)
+        if kind in {"Split", "Chat"}:
+            list(response)
+
+    with pytest.raises(ConfigError, match="timeout='5': expected a number of seconds"):
+        called(timeout="5")
+    with pytest.raises(TypeError, match=r"expected \(key, value\) pairs.*: got str"):
+        called(metadata={"key": "value"})
+    with pytest.raises(ValueError, match="key 'Upper' is not of lower-case letters"):
+        called(metadata=(("Upper", "value"),))
+    with pytest.raises(DeadlineError, match="had passed before the call was made"):
+        called(timeout=-1.0)
+    called(timeout=1e9)
+
+
+def test_when_all_breakers_open_during_a_call_it_says_what_its_attempts_met(transport: str) -> None:
+    addresses = (unused_address(), unused_address())
+    config = GrpcClientConfig(
+        server_addresses=addresses,
+        retry=RetryConfig(initial_backoff=0.001, max_backoff=0.002),
+        retry_budget=RetryBudgetConfig(max_tokens=100),
+        breaker=CircuitBreakerConfig(failure_threshold=2, open_timeout=60.0),
+    )
+    with BlockingGrpcClient(config) as client:
+        stub = client.stub(KindsStub)
+        with pytest.raises(CallError, match=r"Connection refused.*it is not tried again: every") as caught:
+            stub.One(Item())
+        assert (caught.value.endpoint in addresses, caught.value.attempts) == (True, 4)
+        for address in addresses:
+            client.breaker(address).reset()
+        with pytest.raises(CallError, match=r"Connection refused.*it is not tried again: every"):
+            next(stub.Split(Item()))
+
+
+def test_a_closed_client_says_its_own_name(address: str) -> None:
+    client = BlockingGrpcClient(GrpcClientConfig(server_addresses=(address,)))
+    client.close()
+    for call in (client.stub(KindsStub).One, client.stub(KindsStub).Split):
+        with pytest.raises(TaiGrpcError, match=r"^this BlockingGrpcClient is closed$"):
+            call(Item())
 
 
 def test_a_conversation_takes_turns(client: BlockingGrpcClient) -> None:

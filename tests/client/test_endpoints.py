@@ -15,11 +15,14 @@ from tai_grpc.client.endpoints import Endpoints
 from tai_grpc.client.grpc_client import GrpcClient
 from tai_grpc.config import (
     CircuitBreakerConfig,
+    FailurePercentageEjection,
     GrpcClientConfig,
     Jitter,
     LoadBalancingStrategy,
+    OutlierConfig,
     RetryBudgetConfig,
     RetryConfig,
+    SlowStartConfig,
 )
 from tai_grpc.errors import ConfigError
 from tai_grpc.resilience import CircuitState
@@ -44,6 +47,61 @@ async def test_calls_are_spread_evenly() -> None:
                 await client.stub(KindsStub).One(Item())
             assert [stats.total_requests for stats in client.endpoint_stats()] == [10, 10, 10]
         assert [len(kinds.calls) for kinds in all_kinds] == [10, 10, 10]
+
+
+async def test_weights_say_how_calls_are_shared() -> None:
+    async with serving(2) as (all_kinds, addresses):
+        config = GrpcClientConfig(server_addresses=addresses, weights={addresses[1]: 3})
+        async with GrpcClient(config) as client:
+            for _ in range(40):
+                await client.stub(KindsStub).One(Item())
+            assert [stats.weight for stats in client.endpoint_stats()] == [1, 3]
+        assert [len(kinds.calls) for kinds in all_kinds] == [10, 30]
+
+
+async def test_an_endpoint_that_does_worse_than_the_others_is_ejected_and_begins_anew_slowly() -> None:
+    """Its calls fail now and then, never often enough in a row for its breaker. Once it is well, and back, it
+    begins with a hundredth of its weight.
+    """
+    async with serving(3) as (all_kinds, addresses):
+        bad = all_kinds[1]
+        bad.one = failing(*[StatusCode.INTERNAL, StatusCode.OK] * 1_000)
+        config = GrpcClientConfig(
+            server_addresses=addresses,
+            retry=NO_RETRIES,
+            outlier=OutlierConfig(
+                interval=0.1,
+                base_ejection_time=0.1,
+                max_ejection_percent=34,
+                success_rate=None,
+                failure_percentage=FailurePercentageEjection(
+                    threshold=40, minimum_hosts=3, request_volume=10
+                ),
+            ),
+            slow_start=SlowStartConfig(window=3600.0, min_weight_percent=1.0),
+        )
+        async with GrpcClient(config) as client:
+            stub = client.stub(KindsStub)
+
+            async def calls(count: int) -> None:
+                for _ in range(count):
+                    await stub.One(Item()).code()
+
+            async with asyncio.timeout(20):
+                while not client.endpoint_stats()[1].ejected:
+                    await calls(1)
+            assert client.endpoint_stats()[1].breaker_state is CircuitState.CLOSED
+            taken_before = len(bad.calls)
+            bad.one = None
+            async with asyncio.timeout(20):
+                while client.endpoint_stats()[1].ejected:
+                    await calls(1)
+            assert len(bad.calls) <= taken_before + 1
+            before = [len(kinds.calls) for kinds in all_kinds]
+            await calls(200)
+            taken = [len(kinds.calls) - earlier for kinds, earlier in zip(all_kinds, before, strict=True)]
+        assert taken[1] <= 10
+        assert abs(taken[0] - taken[2]) <= 2
 
 
 @pytest.mark.parametrize("strategy", LoadBalancingStrategy)

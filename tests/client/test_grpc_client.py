@@ -10,10 +10,11 @@ import pytest
 from grpc import StatusCode, aio
 
 from client.kinds import Context, Item, Kinds, KindsStub, serve, until
+from tai_grpc.client import BlockingGrpcClient
 from tai_grpc.client import channel as channel_module
 from tai_grpc.client.grpc_client import GrpcClient
 from tai_grpc.config import GrpcClientConfig
-from tai_grpc.errors import TaiGrpcError
+from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.status import CallError
 from tai_grpc.tai import Policy, PolicyUpdate, Receipt, StreamPoliciesRequest
 from tai_grpc.tai.v1 import coordinator_pb2, governor_pb2, scheduler_pb2
@@ -37,6 +38,13 @@ class Waiting:
 
 def config(address: str) -> GrpcClientConfig:
     return GrpcClientConfig(server_addresses=(address,))
+
+
+@pytest.mark.parametrize("kind", [GrpcClient, BlockingGrpcClient])
+@pytest.mark.parametrize("given", ["localhost:50051", 5, GrpcClientConfig])
+def test_a_client_is_made_of_a_config_and_nothing_else(kind: Any, given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"config=.*: expected a GrpcClientConfig"):
+        kind(given)
 
 
 class TestLife:
@@ -135,6 +143,7 @@ class TestLife:
             waiting.answer.set()
             await asyncio.gather(*calls)
             await stub.One(Item())
+            assert (client.stats().calls, client.stats().failed) == (4, 1)
 
 
 class TestControlPlane:

@@ -9,12 +9,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from grpc import StatusCode
 
 from client.kinds import Context, Item, Kinds, KindsStub, failing, serve
 from tai_grpc.client.grpc_client import GrpcClient
 from tai_grpc.config import (
+    CODE_OUTCOMES,
+    CallOutcome,
     CircuitBreakerConfig,
     GrpcClientConfig,
     Jitter,
@@ -22,10 +25,11 @@ from tai_grpc.config import (
     RetryConfig,
     TimeoutConfig,
 )
+from tai_grpc.errors import ConfigError, DeadlineError
 from tai_grpc.observability.tracing import TraceContext, current_trace, trace_scope
 from tai_grpc.resilience import CircuitState
 from tai_grpc.resilience.timeout import current_deadline, deadline_scope
-from tai_grpc.status import ENDPOINT_FAILURES, CallError
+from tai_grpc.status import CallError
 
 ONE = "kinds.v1.Kinds/One"
 QUICK = RetryConfig(initial_backoff=0.001, max_backoff=0.002, jitter=Jitter.NONE)
@@ -313,12 +317,69 @@ class TestDeadline:
         assert left[0] is None
         assert [round((seconds or 0) / 100) for seconds in left[1:]] == [6, 0, 1]
 
-    async def test_a_timeout_out_of_range_is_the_callers_mistake(self) -> None:
+    async def test_a_timeout_that_has_passed_is_a_deadline_that_has_passed(self) -> None:
+        """Callers work out `deadline - now`: an attempt is not made, and no endpoint blamed."""
+        kinds = Kinds()
+        async with serve(kinds) as address, GrpcClient(config(address)) as client:
+            stub = client.stub(KindsStub)
+            for call in (stub.One, stub.Split, stub.Collect, stub.Chat):
+                request = Item() if call in (stub.One, stub.Split) else [Item()]
+                assert await call(request, timeout=-1.0).code() is StatusCode.DEADLINE_EXCEEDED
+            error = await status(stub.One(Item(), timeout=-1e-9))
+            assert (client.stats().failed, client.stats().attempts) == (5, 0)
+        assert (error.code(), error.attempts, error.endpoint) == (StatusCode.DEADLINE_EXCEEDED, 0, "")
+        assert kinds.calls == []
+
+    async def test_a_timeout_may_be_as_long_as_its_caller_likes(self) -> None:
         async with serve(Kinds()) as address, GrpcClient(config(address)) as client:
-            with pytest.raises(ValueError, match="timeout=-1"):
-                await client.stub(KindsStub).One(Item(), timeout=-1.0)
-            with pytest.raises(ValueError, match="timeout=-1"):
-                await anext(client.stub(KindsStub).Split(Item(), timeout=-1.0))
+            stub = client.stub(KindsStub)
+            for timeout in (1e9, float("inf")):
+                assert (await stub.One(Item(text="a"), timeout=timeout)).text == "a"
+                assert (await anext(stub.Split(Item(text="a"), timeout=timeout))).text == "a"
+
+    async def test_a_timeout_that_is_no_number_is_the_callers_mistake(self) -> None:
+        async with serve(Kinds()) as address, GrpcClient(config(address)) as client:
+            stub = client.stub(KindsStub)
+            for call in (stub.One, stub.Split):
+                with pytest.raises(ConfigError, match="timeout='5': expected a number of seconds"):
+                    call(Item(), timeout="5")
+            assert client.stats().calls == 0
+
+    async def test_a_deadline_that_has_passed_is_an_error_of_both_families(self) -> None:
+        kinds = Kinds()
+        kinds.one = failing(StatusCode.DEADLINE_EXCEEDED)
+        async with serve(kinds) as address, GrpcClient(config(address)) as client:
+            for timeout in (-1.0, 20.0):  # here it was the client who noticed, there the server
+                with pytest.raises(DeadlineError) as caught:
+                    await client.stub(KindsStub).One(Item(), timeout=timeout)
+                error: Any = caught.value
+                assert isinstance(error, CallError)
+                assert isinstance(error, grpc.RpcError)
+                assert isinstance(error, TimeoutError)
+                assert error.code() is StatusCode.DEADLINE_EXCEEDED
+                assert f"{ONE} at " in str(error)
+
+
+class TestMetadata:
+    @pytest.mark.parametrize(
+        ("metadata", "said"),
+        [
+            ({"key": "value"}, "expected .key, value. pairs, as a dict's items.. are: got str"),
+            ((("Upper", "value"),), "key 'Upper' is not of lower-case letters"),
+            ((("key", 5),), "metadata 'key': a value is a str"),
+        ],
+    )
+    async def test_what_cannot_be_sent_is_refused_alike_on_each_transport(
+        self, metadata: Any, said: str
+    ) -> None:
+        kinds = Kinds()
+        async with serve(kinds) as address, GrpcClient(config(address)) as client:
+            stub = client.stub(KindsStub)
+            for call in (stub.One, stub.Split, stub.Collect, stub.Chat):
+                with pytest.raises((TypeError, ValueError), match=said):
+                    call(Item(), metadata=metadata)
+            await stub.One(Item(), metadata={"key": "value"}.items())
+        assert [call["key"] for call in kinds.calls] == ["value"]
 
 
 class TestTrace:
@@ -353,8 +414,8 @@ class TestBreaker:
         rules = CircuitBreakerConfig(failure_threshold=1, open_timeout=60.0)
         async with serve(kinds) as address, GrpcClient(config(address, breaker=rules)) as client:
             await status(client.stub(KindsStub).One(Item()))
-            expected = CircuitState.OPEN if code in ENDPOINT_FAILURES else CircuitState.CLOSED
-            assert client.breaker(address).state is expected
+            failed = CODE_OUTCOMES[code.name] is CallOutcome.FAILURE
+            assert client.breaker(address).state is (CircuitState.OPEN if failed else CircuitState.CLOSED)
 
     async def test_it_sees_attempts_not_calls(self) -> None:
         """One call of three attempts opens a breaker with the threshold 3."""
@@ -392,6 +453,44 @@ class TestBreaker:
             error = await status(client.stub(KindsStub).One(Item()))
         assert re.search(rf"{address} for (59|60)\.\d\d\d s", error.details())
         assert error.attempts == 0
+
+    async def test_when_all_open_during_a_call_it_says_what_its_attempts_met(self) -> None:
+        kinds = Kinds()
+        kinds.one = failing(StatusCode.UNAVAILABLE, trailers=(("why", "maintenance"),))
+        rules = CircuitBreakerConfig(failure_threshold=2, open_timeout=60.0)
+        async with serve(kinds) as address, GrpcClient(config(address, breaker=rules)) as client:
+            stub = client.stub(KindsStub)
+            error = await status(stub.One(Item()))
+        assert (error.code(), error.endpoint, error.attempts) == (StatusCode.UNAVAILABLE, address, 2)
+        assert error.details().startswith(
+            "as the test wants it; it is not tried again: every endpoint's circuit"
+        )
+        assert ("why", "maintenance") in error.trailing_metadata()
+
+    async def test_a_call_object_has_the_trailers_of_the_attempt_that_was_the_last(self) -> None:
+        """Of each: one that succeeds after a retry, and one that a breaker's refusal makes the last."""
+        kinds = Kinds()
+        kinds.one = failing(StatusCode.UNAVAILABLE, StatusCode.OK, trailers=(("why", "maintenance"),))
+        rules = CircuitBreakerConfig(failure_threshold=2, open_timeout=60.0)
+        async with serve(kinds) as address, GrpcClient(config(address, breaker=rules)) as client:
+            call = client.stub(KindsStub).One(Item())
+            await call
+            assert "why" not in dict(await call.trailing_metadata())
+            kinds.one = failing(StatusCode.UNAVAILABLE, trailers=(("why", "maintenance"),))
+            call = client.stub(KindsStub).One(Item())
+            assert await call.code() is StatusCode.UNAVAILABLE
+            assert dict(await call.trailing_metadata())["why"] == "maintenance"
+
+    async def test_a_status_that_is_the_callers_own_doing_says_nothing_of_the_endpoint(self) -> None:
+        """Not even that it is well: a probe that ends so leaves the breaker half open."""
+        kinds = Kinds()
+        kinds.one = failing(StatusCode.INTERNAL, StatusCode.CANCELLED)
+        rules = CircuitBreakerConfig(failure_threshold=1, open_timeout=0.01, half_open_max_calls=1)
+        async with serve(kinds) as address, GrpcClient(config(address, breaker=rules)) as client:
+            await status(client.stub(KindsStub).One(Item()))
+            await asyncio.sleep(client.breaker(address).retry_after())
+            await status(client.stub(KindsStub).One(Item()))
+            assert client.breaker(address).state is CircuitState.HALF_OPEN
 
     @pytest.mark.parametrize("kind", ["Split", "Chat"])
     async def test_a_stream_that_runs_closes_a_half_open_breaker(self, kind: str) -> None:

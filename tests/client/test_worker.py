@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import pickle
 from collections.abc import AsyncIterator, Callable
@@ -90,6 +91,46 @@ async def client(coordinator: Coordinator) -> AsyncIterator[GrpcClient]:
         GrpcClient(GrpcClientConfig(server_addresses=(address,), retry=NO_RETRIES)) as client,
     ):
         yield client
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"client": 5}, "client=5: expected a GrpcClient"), ({"consumer": 5}, "consumer=5: expected a str")],
+)
+def test_a_worker_is_made_of_a_client(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Worker(**{"client": GrpcClient(), **settings})
+
+
+def test_a_handler_is_a_coroutine_function_of_a_group_with_a_name() -> None:
+    worker = Worker(GrpcClient())
+
+    def plain(_action: Action) -> bytes | None:
+        return None
+
+    async def handler(_action: Action) -> bytes | None:
+        return None
+
+    class Callable:
+        async def __call__(self, _action: Action) -> bytes | None:
+            return None
+
+    group: Any
+    for group in (5, "", None, handler):  # the last one is @worker.on without its parentheses
+        with pytest.raises(ConfigError, match=r'group=.*: expected the name of a group, as in @worker.on\("'):
+            worker.on(group)
+    handled: Any
+    for handled in (5, plain, None):
+        with pytest.raises(ConfigError, match=r"handler=.*: expected a coroutine function: async def"):
+            worker.on("cleanup")(handled)
+    worker.on("cleanup")(handler)
+    worker.on("of an object")(Callable())
+    worker.on("with the rest bound")(functools.partial(handler))
+    again = worker.on("other")
+    worker.on("other")(handler)
+    for group in ("cleanup", "other"):
+        with pytest.raises(ConfigError, match="a group that has no handler yet"):
+            (again if group == "other" else worker.on(group))(handler)
 
 
 async def test_actions_are_handled_and_acknowledged_with_their_result(

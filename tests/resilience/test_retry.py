@@ -214,5 +214,10 @@ def test_an_attempt_that_never_left_moves_on_at_once_and_free() -> None:
     assert budget.tokens == 8
 
 
+def test_a_call_that_is_committed_does_not_move_on() -> None:
+    """As a stream of requests which some were taken of, and whose connection was then lost for good."""
+    assert after(retries(spare=2), sent=False, committed=True) is None
+
+
 def test_an_attempt_that_never_left_does_not_outlive_the_deadline() -> None:
     assert after(retries(deadline=100.0, spare=2), sent=False) is None

@@ -16,7 +16,7 @@ from grpc_health.v1.health import HealthServicer
 
 from server.conftest import GenericServicer, Serve
 from tai_grpc.config import GrpcServerConfig
-from tai_grpc.errors import ConfigError
+from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.resilience import Arena
 from tai_grpc.server import GrpcServer
 from tai_grpc.stores.memory import MemoryStore
@@ -201,16 +201,16 @@ async def test_calls_over_the_limit_are_refused(serve: Serve) -> None:
 
 async def test_misuse_is_told(serve: Serve) -> None:
     server, _ = await serve({})
-    with pytest.raises(RuntimeError, match="before the server starts"):
+    with pytest.raises(TaiGrpcError, match="before the server starts"):
         server.add(GenericServicer({}))
-    with pytest.raises(RuntimeError, match="starts once"):
+    with pytest.raises(TaiGrpcError, match="starts once"):
         await server.start()
     fresh = GrpcServer()
     with pytest.raises(TypeError, match="object has no base that protoc"):
         fresh.add(object())
     with pytest.raises(TypeError, match="servicer: expected an instance, got the class GenericServicer"):
         fresh.add(GenericServicer)
-    with pytest.raises(RuntimeError, match="not running"):
+    with pytest.raises(TaiGrpcError, match="not running"):
         fresh.address  # noqa: B018 -- reading it is the point
 
 

@@ -288,14 +288,14 @@ async def test_misuse_is_told() -> None:
         tg.run_workers(make_server, 2, arena=wrong)
     with pytest.raises(tg.ConfigError, match="ready=5: expected a function of the address"):
         tg.run_workers(make_server, 2, ready=wrong)
-    with pytest.raises(RuntimeError, match="not called in an event loop"):
+    with pytest.raises(tg.TaiGrpcError, match="not called in an event loop"):
         tg.run_workers(make_server, 2)
     errors: list[Exception] = []
 
     def call() -> None:
         try:
             tg.run_workers(make_server, 2)
-        except RuntimeError as error:
+        except tg.TaiGrpcError as error:
             errors.append(error)
 
     thread = threading.Thread(target=call)

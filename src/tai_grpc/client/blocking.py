@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from tai_grpc.client.channel import checked
 from tai_grpc.client.control_plane import (
     BlockingCoordinatorClient,
     BlockingGovernorClient,
@@ -35,7 +36,9 @@ class BlockingGrpcClient:
 
     It works from its making to `close`. Calls return their response or raise `CallError`; a stream of
     responses is an iterator with `cancel()`, `code()`, `details()` and the metadata, and requests that stream
-    come from an iterable, which is read in a thread. There is no `future()` and no `with_call()`.
+    come from an iterable, which is read in a thread. A method with one response has `with_call()` as well: it
+    returns the response, and how the call ended: `code()`, `details()` and the metadata. There is no
+    `future()`.
 
     On the native transport the threads that call do all there is to do, and while none waits nothing is read;
     a call with a stream of responses goes on when it is asked for them. On grpcio's there is an event loop in
@@ -43,7 +46,7 @@ class BlockingGrpcClient:
     """
 
     def __init__(self, config: GrpcClientConfig | None = None) -> None:
-        self.config = GrpcClientConfig() if config is None else config
+        self.config = checked(config)
         self._engine: ThreadChannel | LoopEngine
         if chosen(self.config.transport) == "native":
             from tai_grpc.client.threads import ThreadChannel  # noqa: PLC0415 - not every build has it

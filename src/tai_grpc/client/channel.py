@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from grpc import CallCredentials, Compression, StatusCode, aio
 
+from tai_grpc.checks import check_type
 from tai_grpc.client.calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from tai_grpc.client.endpoints import AnyEndpoints, Endpoints
 from tai_grpc.client.invocation import AnyInvocation, StreamInvocation, UnaryInvocation, as_async
@@ -32,8 +33,20 @@ MAX_IN_FLIGHT: Final = 65_536
 Where the transport is compiled, unary calls and the others are counted apart.
 """
 
-CLOSED: Final = "this GrpcClient is closed"
+_CLOSED: Final = "this GrpcClient is closed"
 CUT_OFF: Final = "the client was closed while the call was in flight"
+
+
+def checked(config: GrpcClientConfig | None) -> GrpcClientConfig:
+    """Return the config of a client; None: the default one.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if config is None:
+        return GrpcClientConfig()
+    check_type("config", config, GrpcClientConfig)
+    return config
 
 
 class ResilientChannel(StubChannel):
@@ -80,7 +93,7 @@ class ResilientChannel(StubChannel):
         """
         self._closed = True
         if self._caller is not None:
-            self._caller.stop(CLOSED)
+            self._caller.stop(_CLOSED)
         if grace:
             await self._wait_idle(grace)
         self._cut_off = True
@@ -112,14 +125,15 @@ class ResilientChannel(StubChannel):
             TaiGrpcError: the client is not open, or another event loop's.
         """
         if self._closed:
-            raise TaiGrpcError(CLOSED)
+            raise TaiGrpcError(_CLOSED)
         if self._loop is None:
             raise TaiGrpcError(
                 "this GrpcClient is not open: make calls inside `async with GrpcClient(...) as client:`"
             )
         if self._loop is not asyncio.get_running_loop():
             raise TaiGrpcError("this GrpcClient belongs to another event loop: make one in each")
-        task = self._loop.create_task(self._run(call) if len(self._in_flight) < MAX_IN_FLIGHT else _refuse())
+        refusal = too_many() if len(self._in_flight) >= MAX_IN_FLIGHT else None
+        task = self._loop.create_task(self._run(call, refusal))
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
         return task
@@ -128,9 +142,9 @@ class ResilientChannel(StubChannel):
         """Return what has been counted since the channel was made."""
         return client_stats(self.layers, self.endpoints)
 
-    async def _run(self, call: AnyInvocation) -> Reply:
+    async def _run(self, call: AnyInvocation, refusal: Reply | None) -> Reply:
         try:
-            return await run(call, self.layers, self.endpoints)
+            return await run(call, self.layers, self.endpoints, ended=refusal)
         except asyncio.CancelledError:
             # `close` cancels each task once; whoever else cancels it wants to see that.
             task = asyncio.current_task()
@@ -167,20 +181,6 @@ def too_many() -> Reply:
     return Reply(
         StatusCode.RESOURCE_EXHAUSTED, f"this client has {MAX_IN_FLIGHT} calls in flight", sent=False
     )
-
-
-async def _refuse() -> Reply:
-    return too_many()
-
-
-def _options(
-    timeout: float | None,
-    metadata: MetadataArgument | None,
-    credentials: CallCredentials | None,
-    wait_for_ready: bool | None,
-    compression: Compression | None,
-) -> CallOptions:
-    return CallOptions(timeout, tuple(metadata or ()), credentials, wait_for_ready, compression)
 
 
 class _MultiCallable(Generic[Req, Res]):
@@ -220,7 +220,7 @@ class UnaryUnaryMultiCallable(_MultiCallable[Req, Res], aio.UnaryUnaryMultiCalla
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> UnaryUnaryCall[Req, Res]:
-        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         call = UnaryInvocation(self._method, options, self._serialize(request))
         return UnaryUnaryCall(call, self._channel.start(call), self._deserialize)
 
@@ -236,7 +236,7 @@ class UnaryStreamMultiCallable(_MultiCallable[Req, Res], aio.UnaryStreamMultiCal
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> UnaryStreamCall[Req, Res]:
-        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         call = StreamInvocation(self._method, options, request=self._serialize(request), long_lived=True)
         return UnaryStreamCall(call, self._channel.start(call), self._deserialize)
 
@@ -251,7 +251,7 @@ class StreamUnaryMultiCallable(_MultiCallable[Req, Res], aio.StreamUnaryMultiCal
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> StreamUnaryCall[Req, Res]:
-        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         call, task = self._start_streaming(request_iterator, options, long_lived=False)
         return StreamUnaryCall(call, task, self._deserialize, self._serialize)
 
@@ -266,7 +266,7 @@ class StreamStreamMultiCallable(_MultiCallable[Req, Res], aio.StreamStreamMultiC
         wait_for_ready: bool | None = None,
         compression: Compression | None = None,
     ) -> StreamStreamCall[Req, Res]:
-        options = _options(timeout, metadata, credentials, wait_for_ready, compression)
+        options = CallOptions(timeout, metadata, credentials, wait_for_ready, compression)
         call, task = self._start_streaming(request_iterator, options, long_lived=True)
         return StreamStreamCall(call, task, self._deserialize, self._serialize)
 

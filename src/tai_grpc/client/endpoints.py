@@ -40,7 +40,14 @@ class EndpointTable(Generic[T]):
     """Picks endpoints, and keeps the transport of each from its first pick until they are taken."""
 
     def __init__(self, config: GrpcClientConfig, connect: Callable[[str, GrpcClientConfig], T]) -> None:
-        self.balancer = LoadBalancer(config.server_addresses, config.strategy, breaker=config.breaker)
+        self.balancer = LoadBalancer(
+            config.server_addresses,
+            config.strategy,
+            weights=config.weights,
+            breaker=config.breaker,
+            outlier=config.outlier,
+            slow_start=config.slow_start,
+        )
         self._config = config
         self._connect = connect
         self._transports: dict[str, T] = {}

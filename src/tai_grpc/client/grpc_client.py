@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from tai_grpc.client.channel import ResilientChannel
+from tai_grpc.client.channel import ResilientChannel, checked
 from tai_grpc.client.control_plane import CoordinatorClient, GovernorClient, SchedulerClient
 from tai_grpc.client.stats import ClientStats
 from tai_grpc.config import GrpcClientConfig
@@ -25,14 +25,18 @@ class GrpcClient:
             receipt = await client.governor.propose_policy(policy)
             greeting = await client.stub(GreeterStub).SayHello(request, timeout=2.0)
 
-    A failed call raises `CallError`, a `grpc.RpcError` that names the endpoint and the number of attempts. A
-    call made in a handler takes over the handler's deadline and trace. A client belongs to the event loop it
-    was opened in, is opened once, and has at most 65,536 calls in flight; one more ends with
-    RESOURCE_EXHAUSTED. See `tai_grpc.client.layers` for what a call passes through.
+    A failed call raises `CallError`, a `grpc.RpcError` that names the endpoint and the number of attempts;
+    with DEADLINE_EXCEEDED it is a `DeadlineError` as well. A call made in a handler takes over the handler's
+    deadline and trace. A client belongs to the event loop it was opened in, is opened once, and has at most
+    65,536 calls in flight; one more ends with RESOURCE_EXHAUSTED. What a call passes through is said in
+    `_ext/primitives/outbound.pyx`.
+
+    Of a call's arguments, `timeout` is a number of seconds: when it is not above 0, the call ends with
+    DEADLINE_EXCEEDED without an attempt. `metadata` are pairs of a key and a value.
     """
 
     def __init__(self, config: GrpcClientConfig | None = None) -> None:
-        self.config = GrpcClientConfig() if config is None else config
+        self.config = checked(config)
         self._channel = ResilientChannel(self.config)
         channel = self._as_channel()
         self.governor = GovernorClient(channel)

@@ -10,7 +10,7 @@ from typing import Any
 from grpc import StatusCode
 
 from tai_grpc._ext.primitives.outbound import OutboundCall
-from tai_grpc.status import CallError
+from tai_grpc.status import CallError, LateCallError
 from tai_grpc.transport.base import CallOptions, ClientTransport, Reply, StreamAttempt
 
 
@@ -20,7 +20,8 @@ def _ignore() -> None:
 
 def call_error(call: OutboundCall, reply: Reply) -> CallError:
     """Return the error of a call that ended, or an attempt that failed, with `reply`."""
-    return CallError(
+    kind = LateCallError if reply.code is StatusCode.DEADLINE_EXCEEDED else CallError
+    return kind(
         reply.code,
         reply.details,
         method=call.method.removeprefix("/"),

@@ -9,13 +9,22 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from concurrent.futures import CancelledError
 from typing import Any, Final, Generic, TypeVar
 
-from grpc import CallCredentials, Compression, StatusCode, aio
+from grpc import StatusCode, aio
 
 from tai_grpc.client.grpc_client import GrpcClient
-from tai_grpc.client.methods import Deserializer, Kind, Serializer, StubChannel
+from tai_grpc.client.methods import (
+    BlockingMethod,
+    Deserializer,
+    FinishedCall,
+    Kind,
+    OneResponseMethod,
+    Serializer,
+    StubChannel,
+)
 from tai_grpc.config import GrpcClientConfig
 from tai_grpc.errors import TaiGrpcError
-from tai_grpc.status import CallError, Metadata
+from tai_grpc.status import CallError
+from tai_grpc.transport.base import CallOptions, Reply
 
 T = TypeVar("T")
 Res = TypeVar("Res")
@@ -112,60 +121,57 @@ class BlockingChannel(StubChannel):
 
     def method(
         self, kind: Kind, name: str, serialize: Serializer | None, deserialize: Deserializer | None
-    ) -> _MultiCallable:
+    ) -> _Method:
         start = getattr(self._channel, kind)(name, serialize, deserialize)
-        return _MultiCallable(
-            self._loop,
-            name,
-            start,
-            one_request=kind.startswith("unary_"),
-            one_response=kind.endswith("_unary"),
-        )
+        made = _OneResponse if kind.endswith("_unary") else _StreamOfResponses
+        return made(self._loop, name, start, one_request=kind.startswith("unary_"))
 
 
-class _MultiCallable:
-    """One method of a service. Calling it returns the response, or an iterator over the responses."""
+class _Method(BlockingMethod):
+    """What the four kinds have."""
 
     def __init__(
-        self,
-        loop: LoopThread,
-        method: str,
-        start: Callable[..., Any],
-        *,
-        one_request: bool,
-        one_response: bool,
+        self, loop: LoopThread, method: str, start: Callable[..., Any], *, one_request: bool
     ) -> None:
         self._loop = loop
         self._method = method
         self._start = start
         self._one_request = one_request
-        self._one_response = one_response
 
-    def __call__(  # noqa: PLR0917 - grpc's own signature
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: Metadata | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> Any:
-        async def start() -> Any:
-            call = self._start(
-                request if self._one_request else _from_thread(request),
-                timeout=timeout,
-                metadata=metadata,
-                credentials=credentials,
-                wait_for_ready=wait_for_ready,
-                compression=compression,
-            )
-            return await call if self._one_response else call
+    def _run(self, request: Any, options: CallOptions, then: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """Start a call in the loop, and wait for what `then` makes of it there."""
+
+        async def run() -> T:
+            call = self._start(request if self._one_request else _from_thread(request), **options._asdict())
+            return await then(call)
 
         try:
-            started = self._loop.run(start())
+            return self._loop.run(run())
         except CancelledError:
             raise _cancelled(self._method) from None
-        return started if self._one_response else ResponseStream(self._loop, self._method, started)
+
+
+class _OneResponse(_Method, OneResponseMethod):
+    def _ended(self, request: Any, options: CallOptions) -> tuple[Any, FinishedCall]:
+        async def ended(call: Any) -> tuple[Any, FinishedCall]:
+            message = await call
+            reply = Reply(
+                await call.code(),
+                await call.details(),
+                tuple(await call.initial_metadata()),
+                tuple(await call.trailing_metadata()),
+            )
+            return message, FinishedCall(reply)
+
+        return self._run(request, options, ended)
+
+
+class _StreamOfResponses(_Method):
+    def _called(self, request: Any, options: CallOptions) -> ResponseStream[Any]:
+        async def started(call: Any) -> Any:
+            return call
+
+        return ResponseStream(self._loop, self._method, self._run(request, options, started))
 
 
 class ResponseStream(Generic[Res]):

@@ -5,15 +5,11 @@ Imported only where that transport is built.
 
 from __future__ import annotations
 
-from grpc import StatusCode
-
 from tai_grpc._ext.aio.dispatcher import Dispatcher
 from tai_grpc._ext.aio.resilient import Caller, ResilientMethod
-from tai_grpc._ext.primitives.outbound import OutboundCall
 from tai_grpc.client.endpoints import Endpoints
 from tai_grpc.client.invocation import call_error
 from tai_grpc.client.layers import Layers
-from tai_grpc.status import CallError, Metadata
 from tai_grpc.transport.base import Reply
 from tai_grpc.transport.native import NativeTransport
 
@@ -23,34 +19,12 @@ __all__ = ["Caller", "NativeTransport", "ResilientMethod", "make_caller"]
 def make_caller(layers: Layers, endpoints: Endpoints, max_calls: int) -> Caller:
     """Return what makes the unary calls of a client whose endpoints have native transports."""
 
-    def after(  # noqa: PLR0917 - what compiled code calls
-        call: OutboundCall,
-        code: StatusCode,
-        details: str,
-        initial_metadata: Metadata,
-        trailing_metadata: Metadata,
-        sent: bool,
-    ) -> float | None:
-        return layers.after(call, Reply(code, details, initial_metadata, trailing_metadata, sent=sent))
-
-    def refusal() -> str:
-        return layers.refusal().details
-
-    def error(
-        call: OutboundCall,
-        code: StatusCode,
-        details: str,
-        initial_metadata: Metadata,
-        trailing_metadata: Metadata,
-    ) -> CallError:
-        return call_error(call, Reply(code, details, initial_metadata, trailing_metadata))
-
     def find(address: str) -> Dispatcher:
         transport = endpoints.transport(address)
         if not isinstance(transport, NativeTransport):
             raise TypeError(f"{address} has a transport of another kind")
         return transport.dispatcher
 
-    caller = Caller(layers, after=after, refusal=refusal, error=error, find=find, max_calls=max_calls)
+    caller = Caller(layers, reply=Reply, error=call_error, find=find, max_calls=max_calls)
     endpoints.on_probe = caller.forget
     return caller

@@ -1,7 +1,7 @@
 """The client's layers driven by the threads that make the calls: no event loop, no thread of its own.
 
-The order is that of `_ext/primitives/outbound.pyx`, and what a failed attempt leads to that of `layers.py`.
-One lock is around what is asked of the layers, never around an attempt. A callback of a breaker runs in the
+`_ext/primitives/outbound.pyx` says what is done next; one lock is around what is asked of it, never around an
+attempt. A callback of a breaker runs in the
 thread whose call changed its state, under that lock; calls that it makes are possible and hold up the others.
 """
 
@@ -13,13 +13,14 @@ from typing import Final, Protocol
 
 from grpc import StatusCode
 
-from tai_grpc.client.channel import CLOSED, CUT_OFF, MAX_IN_FLIGHT, client_stats, too_many
+from tai_grpc._ext.primitives.outbound import END, WAIT
+from tai_grpc.client.channel import CUT_OFF, MAX_IN_FLIGHT, client_stats, too_many
 from tai_grpc.client.endpoints import EndpointTable
 from tai_grpc.client.invocation import Invocation
 from tai_grpc.client.layers import Layers, sent_with
 from tai_grpc.client.stats import ClientStats
 from tai_grpc.config import GrpcClientConfig
-from tai_grpc.errors import CircuitOpenError, DeadlineError, TaiGrpcError
+from tai_grpc.errors import TaiGrpcError
 from tai_grpc.resilience import CircuitBreaker, EndpointStats
 from tai_grpc.transport.base import Reply
 from tai_grpc.transport.blocking import BlockingTransport
@@ -80,12 +81,10 @@ class ThreadLayers:
             TaiGrpcError: the client is closed.
         """
         if self._closed:
-            raise TaiGrpcError(CLOSED)
+            raise TaiGrpcError("this BlockingGrpcClient is closed")
         with self._idle:
-            if self._in_flight >= MAX_IN_FLIGHT:
-                return too_many()
             self._in_flight += 1
-            return None
+            return too_many() if self._in_flight > MAX_IN_FLIGHT else None
 
     def leave(self) -> None:
         with self._idle:
@@ -93,77 +92,50 @@ class ThreadLayers:
             if self._closed and self._in_flight == 0:
                 self._idle.notify_all()
 
-    def begin(self, call: Invocation) -> Reply | None:
-        """Let a call into the layers; return what it ends with at once, if it does."""
-        try:
-            with self.lock:
-                self.layers.begin(call)
-        except DeadlineError as error:
-            return Reply(StatusCode.DEADLINE_EXCEEDED, str(error), sent=False)
-        return None
-
-    def attempt(self, call: Invocation) -> BlockingTransport | Reply:
-        """Return where the next attempt goes, or what the call ends with as there is none."""
+    def next_step(self, call: Invocation, ended: Reply | None) -> int:
+        """Ask what to do next; once the client is closed there are no more attempts."""
         if self.cut_off.is_set():
-            return CLOSED_OFF
-        try:
-            with self.lock:
-                endpoint = self.layers.attempt(call)
-        except CircuitOpenError:
-            return self.layers.refusal()
+            call.committed = True
+            ended = ended or CLOSED_OFF
+        with self.lock:
+            return self.layers.next_step(call, ended)
+
+    def transport(self, call: Invocation) -> BlockingTransport:
+        """Return where the next attempt goes."""
         with self._connecting:
-            transport = self.endpoints.transport(endpoint.address)
+            transport = self.endpoints.transport(call.endpoint)
         if self.cut_off.is_set():  # `close` may not have seen this one
             transport.close(CUT_OFF)
         return transport
 
-    def after(self, call: Invocation, reply: Reply) -> float | None:
-        """Take note of a failed attempt; return the seconds until the next one, None: it was the last."""
+    def give_up(self, call: Invocation) -> None:
         with self.lock:
-            wait = self.layers.after(call, reply)
-        return None if self.cut_off.is_set() else wait
+            self.layers.give_up(call)
+
+    def fail(self, call: Invocation) -> None:
+        with self.lock:
+            self.layers.fail(call)
 
     def unary(self, call: Invocation, request: bytes) -> Reply:
         """Make a unary call: as many attempts as the layers want, with the waits between them."""
-        if (refusal := self.enter()) is not None:
-            return refusal
-        ok = ended = False
+        ended = self.enter()
         try:
-            reply = self.begin(call)
-            if reply is None:
-                reply = self._attempts(call, request)
-            ok = reply.code is StatusCode.OK
-            ended = True
+            while (step := self.next_step(call, ended)) != END:
+                if step == WAIT:
+                    ended = None
+                    self.cut_off.wait(call.wait)
+                else:
+                    transport = self.transport(call)
+                    ended, call.committed = transport.unary(call.method, request, sent_with(call))
         except Exception:
-            ended = True
+            self.fail(call)
             raise
         finally:
-            with self.lock:
-                self.layers.release(call, None)
-                if ended:
-                    self.layers.end(call, ok=ok)
-                else:  # a signal's handler has raised something
-                    self.layers.give_up(call)
+            if not call.over:  # a signal's handler has raised something
+                self.give_up(call)
             self.leave()
+        reply: Reply = call.reply
         return reply
-
-    def _attempts(self, call: Invocation, request: bytes) -> Reply:
-        while True:
-            transport = self.attempt(call)
-            if isinstance(transport, Reply):
-                return transport
-            reply, call.committed = transport.unary(call.method, request, sent_with(call))
-            if reply.code is StatusCode.OK:
-                with self.lock:
-                    self.layers.succeeded(call)
-                return reply
-            if self.cut_off.is_set():
-                return reply
-            wait = self.after(call, reply)
-            if wait is None:
-                return reply
-            if wait > 0 and self.cut_off.wait(wait):
-                return CLOSED_OFF
 
     def track(self, stream: Waiting) -> None:
         """Have `close` wake it."""

@@ -8,15 +8,17 @@ from typing import Final
 
 from grpc import StatusCode
 
+from tai_grpc._ext.primitives.outbound import END, WAIT
 from tai_grpc.aio._blocking_attempt import Attempt, feed
 from tai_grpc.aio._blocking_keeper import RefusalError
 from tai_grpc.client.invocation import Invocation, call_error
 from tai_grpc.client.layers import sent_with
-from tai_grpc.client.thread_layers import CLOSED_OFF, ThreadLayers
+from tai_grpc.client.thread_layers import ThreadLayers
 from tai_grpc.transport.base import Reply
 from tai_grpc.transport.blocking import stream_reply
 
 _CANCELLED: Final = Reply(StatusCode.CANCELLED, "cancelled by the caller")
+_BROKEN_OFF: Final = Reply(StatusCode.CANCELLED, "an exception was raised while it was being made")
 
 
 class ThreadStream:
@@ -45,61 +47,63 @@ class ThreadStream:
         self._cancelled = False
         self._lock = threading.RLock()
         self._woken = threading.Event()
-        self._over = False
-        self._reply = layers.enter()
-        if self._reply is not None:
-            self._over = True
-            return
+        refusal = layers.enter()
         layers.track(self)
         try:
-            self._reply = layers.begin(call)
-            if self._reply is None:
-                self._start()
-                if request is None:
-                    self._commit()
+            self._proceed(refusal)
+            if request is None:
+                self._commit()
         except BaseException:
-            self._over = True
-            with layers.lock:
-                layers.layers.release(call, None)
-                layers.layers.end(call, ok=False)
-            layers.leave()
+            self._break_off()
             raise
-        self._leave_if_over()
 
     # --- Attempts ---
 
-    def _start(self) -> None:
-        """Start an attempt; `_attempt` is None when that has ended the call or failed at once."""
-        transport = self._layers.attempt(self.call)
+    def _proceed(self, ended: Reply | None) -> None:
+        """Go on after an attempt that ended like this, until another one is under way or the call is over."""
         self._attempt = None
-        if isinstance(transport, Reply):
-            self._reply = transport
-            return
         try:
-            self._attempt = transport.stream(
-                self.call.method, self._request, sent_with(self.call), single=not self.call.long_lived
-            )
-        except RefusalError as refusal:
-            self._after(Reply(refusal.code, refusal.details, sent=False))
-            return
-        if self._cancelled:
-            self._attempt.cancel()
+            while self._attempt is None and self._reply is None:
+                ended = self._step(ended)
+        except BaseException:
+            self._break_off()
+            raise
 
-    def _after(self, reply: Reply) -> None:
-        """An attempt has ended without committing the call."""
-        if reply.code is StatusCode.OK or self._cancelled:
-            self._reply = reply
-            return
-        wait = self._layers.after(self.call, reply)
-        if wait is None:
-            self._reply = reply
-            return
-        if wait > 0:
-            self._woken.wait(wait)
-        if self._cancelled or self._layers.cut_off.is_set():
-            self._reply = _CANCELLED if self._cancelled else CLOSED_OFF
-            return
-        self._start()
+    def _step(self, ended: Reply | None) -> Reply | None:
+        if self._cancelled and (ended is None or not ended.ok):
+            self._give_up()
+            return None
+        step = self._layers.next_step(self.call, ended)
+        if step == END:
+            self._end(self.call.reply)
+        elif step == WAIT:
+            self._woken.wait(self.call.wait)
+        else:
+            transport = self._layers.transport(self.call)
+            try:
+                self._attempt = transport.stream(
+                    self.call.method, self._request, sent_with(self.call), single=not self.call.long_lived
+                )
+            except RefusalError as refusal:
+                return Reply(refusal.code, refusal.details, sent=False)
+            if self._cancelled:
+                self._attempt.cancel()
+        return None
+
+    def _break_off(self) -> None:
+        self._layers.fail(self.call)
+        self._end(_BROKEN_OFF)
+
+    def _give_up(self) -> None:
+        self._layers.give_up(self.call)
+        self._end(_CANCELLED)
+
+    def _end(self, reply: Reply) -> None:
+        """The call is over in the layers: so it is here, once."""
+        with self._lock:
+            if self._reply is None:
+                self._reply = reply
+                self._layers.leave()
 
     def _commit(self) -> Attempt | None:
         """Wait for the attempt that the call is committed to; None when it ended without one."""
@@ -108,9 +112,8 @@ class ThreadStream:
         with self._lock:
             while self._reply is None and not self.call.committed:
                 attempt = self._attempt
-                if attempt is None:
-                    self._start()
-                elif attempt.connected() if self._request is None else attempt.answered():
+                assert attempt is not None  # noqa: S101 - `_proceed` leaves an attempt or a reply
+                if attempt.connected() if self._request is None else attempt.answered():
                     if self._request is not None:
                         self._proven()
                     if self._requests is not None:
@@ -118,7 +121,7 @@ class ThreadStream:
                     self.call.committed = True
                 else:
                     attempt.wait_ended()
-                    self._after(stream_reply(attempt))
+                    self._proceed(stream_reply(attempt))
             return self._attempt if self.call.committed else None
 
     def _source_failed(self, error: Exception) -> None:
@@ -163,8 +166,11 @@ class ThreadStream:
                 reply = self._described(attempt, message)
                 if not attempt.all_read:
                     return reply
-                self._reply = reply
-            self._leave_if_over()
+                if self._cancelled and reply.code is StatusCode.CANCELLED:
+                    self._give_up()
+                else:
+                    self._layers.next_step(self.call, reply)
+                    self._end(self.call.reply)
             assert self._reply is not None  # noqa: S101 - `_commit` leaves an attempt or a reply
             return self._reply
 
@@ -197,8 +203,7 @@ class ThreadStream:
         """It was cancelled, and nobody waits for it any more: end it in the layers."""
         with self._lock:
             if self._reply is None:
-                self._reply = _CANCELLED
-            self._leave_if_over()
+                self._give_up()
 
     def abandon(self) -> None:
         """Its reader is gone: from a finalizer."""
@@ -206,23 +211,3 @@ class ThreadStream:
         if self._attempt is not None:
             self._attempt.abandon()
         self.settle()
-
-    def _leave_if_over(self) -> None:
-        with self._lock:
-            if self._reply is None or self._over:
-                return
-            self._over = True
-            reply = self._reply
-        layers = self._layers.layers
-        with self._layers.lock:
-            if self._cancelled and reply.code is StatusCode.CANCELLED:
-                layers.give_up(self.call)
-            elif reply.code is StatusCode.OK:
-                layers.succeeded(self.call)
-                layers.end(self.call, ok=True)
-            else:
-                if self.call.committed:
-                    layers.after(self.call, reply)
-                layers.release(self.call, None)
-                layers.end(self.call, ok=False)
-        self._layers.leave()

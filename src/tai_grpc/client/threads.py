@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Self
 
-from grpc import CallCredentials, Compression, StatusCode
+from grpc import StatusCode
 
 from tai_grpc.client.invocation import Invocation, call_error
-from tai_grpc.client.methods import Deserializer, Kind, MetadataArgument, Serializer, StubChannel, as_is
+from tai_grpc.client.methods import (
+    BlockingMethod,
+    Deserializer,
+    FinishedCall,
+    Kind,
+    OneResponseMethod,
+    Serializer,
+    StubChannel,
+    as_is,
+)
 from tai_grpc.client.thread_layers import ThreadLayers
 from tai_grpc.client.thread_stream import ThreadStream
 from tai_grpc.transport.base import CallOptions, Reply
@@ -25,12 +33,12 @@ class ThreadChannel(ThreadLayers, StubChannel):
 
     def method(
         self, kind: Kind, name: str, serialize: Serializer | None, deserialize: Deserializer | None
-    ) -> _MultiCallable:
+    ) -> _Method:
         return _KINDS[kind](self, name, serialize, deserialize)
 
 
-class _MultiCallable(ABC):
-    """One method of a service. Calling it returns the response, or an iterator over the responses."""
+class _Method(BlockingMethod):
+    """What the four kinds have."""
 
     def __init__(
         self,
@@ -44,41 +52,20 @@ class _MultiCallable(ABC):
         self._serialize: Serializer = serialize or as_is
         self._deserialize: Deserializer = deserialize or as_is
 
-    def __call__(  # noqa: PLR0917 - grpc's own signature
-        self,
-        request: Any,
-        timeout: float | None = None,
-        metadata: MetadataArgument | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-    ) -> Any:
-        options = CallOptions(timeout, tuple(metadata or ()), credentials, wait_for_ready, compression)
-        return self._make(request, options)
-
-    @abstractmethod
-    def _make(self, request: Any, options: CallOptions) -> Any: ...
-
-
-class _UnaryUnary(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> Any:
-        call = Invocation(self._method, options, long_lived=False)
-        reply = self._channel.unary(call, self._serialize(request))
-        if reply.code is not StatusCode.OK:
+    def _checked(self, call: Invocation, reply: Reply) -> tuple[Any, FinishedCall]:
+        if not reply.ok:
             raise call_error(call, reply)
-        return _message(call, reply.message or b"", self._deserialize)
+        return _message(call, reply.message or b"", self._deserialize), FinishedCall(reply)
 
 
-class _UnaryStream(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> ResponseStream:
-        call = Invocation(self._method, options, long_lived=True)
-        return ResponseStream(
-            ThreadStream(self._channel, call, self._serialize(request), None), self._deserialize
-        )
+class _UnaryUnary(_Method, OneResponseMethod):
+    def _ended(self, request: Any, options: CallOptions) -> tuple[Any, FinishedCall]:
+        call = Invocation(self._method, options, long_lived=False)
+        return self._checked(call, self._channel.unary(call, self._serialize(request)))
 
 
-class _StreamUnary(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> Any:
+class _StreamUnary(_Method, OneResponseMethod):
+    def _ended(self, request: Any, options: CallOptions) -> tuple[Any, FinishedCall]:
         call = Invocation(self._method, options, long_lived=False)
         stream = ThreadStream(self._channel, call, None, _serialized(request, self._serialize))
         try:
@@ -87,15 +74,21 @@ class _StreamUnary(_MultiCallable):
             stream.cancel()
             stream.settle()
             raise
-        return _message(call, reply.message or b"", self._deserialize)
+        return self._checked(call, reply)
 
 
-class _StreamStream(_MultiCallable):
-    def _make(self, request: Any, options: CallOptions) -> ResponseStream:
+class _UnaryStream(_Method):
+    def _called(self, request: Any, options: CallOptions) -> ResponseStream:
         call = Invocation(self._method, options, long_lived=True)
-        return ResponseStream(
-            ThreadStream(self._channel, call, None, _serialized(request, self._serialize)), self._deserialize
-        )
+        stream = ThreadStream(self._channel, call, self._serialize(request), None)
+        return ResponseStream(stream, self._deserialize)
+
+
+class _StreamStream(_Method):
+    def _called(self, request: Any, options: CallOptions) -> ResponseStream:
+        call = Invocation(self._method, options, long_lived=True)
+        stream = ThreadStream(self._channel, call, None, _serialized(request, self._serialize))
+        return ResponseStream(stream, self._deserialize)
 
 
 def _serialized(requests: Iterable[Any], serialize: Serializer) -> Iterator[bytes]:
@@ -150,7 +143,7 @@ class ResponseStream:
         self._stream.abandon()
 
 
-_KINDS: Final[dict[Kind, type[_MultiCallable]]] = {
+_KINDS: Final[dict[Kind, type[_Method]]] = {
     "unary_unary": _UnaryUnary,
     "unary_stream": _UnaryStream,
     "stream_unary": _StreamUnary,

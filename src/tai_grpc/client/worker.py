@@ -7,12 +7,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Collection
+from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import TypeVar
 
 from grpc import aio
 
-from tai_grpc.checks import check_float, check_int
+from tai_grpc.checks import check_float, check_int, check_type
 from tai_grpc.client.control_plane import CoordinatorClient
 from tai_grpc.client.grpc_client import GrpcClient
 from tai_grpc.client.job import CANCEL_GRACE, HOPELESS, RESUME, Handler, Job, Postpone, Reject
@@ -59,6 +60,8 @@ class Worker:
         grace: float = 10.0,
         consumer: str = "",
     ) -> None:
+        check_type("client", client, GrpcClient)
+        check_type("consumer", consumer, str)
         self._coordinator = client.coordinator
         self._concurrency = check_int("concurrency", concurrency, 1, 10_000)
         self._lease = check_float("lease", lease, 0.01, 43_200.0)
@@ -73,19 +76,29 @@ class Worker:
         """Return a decorator that makes a coroutine function the handler of a group, or of a task type.
 
         Raises:
-            ConfigError: the group has a handler already.
+            ConfigError: the name is not one, the group has a handler already, or the handler is not a
+                coroutine function.
             TaiGrpcError: the worker has been started.
         """
-        if self._consuming:
-            raise TaiGrpcError(f"handler of {group!r}: a worker's handlers are set before it is started")
-        if group in self._groups:
-            raise ConfigError("group", group, "a group that has no handler yet")
+        self._check_group(group)
 
         def register(handler: AnyHandler) -> AnyHandler:
+            self._check_group(group)
+            call = getattr(handler, "__call__", None)  # noqa: B004 - an object's may be a coroutine function
+            if not iscoroutinefunction(handler) and not iscoroutinefunction(call):
+                raise ConfigError("handler", handler, "a coroutine function: async def NAME(action)")
             self._groups[group] = _Group(group, handler, self._coordinator, self._concurrency, self._lease)
             return handler
 
         return register
+
+    def _check_group(self, group: object) -> None:
+        if not isinstance(group, str) or not group:
+            raise ConfigError("group", group, 'the name of a group, as in @worker.on("cleanup")')
+        if self._consuming:
+            raise TaiGrpcError(f"handler of {group!r}: a worker's handlers are set before it is started")
+        if group in self._groups:
+            raise ConfigError("group", group, "a group that has no handler yet")
 
     async def run(self) -> None:
         """Work until `stop` is called.

@@ -111,7 +111,7 @@ class Retries:
         if code is StatusCode.OK:
             self._budget.record_success()
             return None
-        if not sent and self._spare > 0 and self._in_time(now):
+        if not sent and not committed and self._spare > 0 and self._in_time(now):
             self._spare -= 1
             return 0.0
         if code.name not in self._retryable:

@@ -73,7 +73,8 @@ def run_workers(
         ConfigError: an argument is of another type or out of range, or the server has a store or an address
             that processes cannot share.
         OSError: the address cannot be listened on.
-        TaiGrpcError: a worker did not start (then none goes on), or did not stop in order.
+        TaiGrpcError: a worker did not start (then none goes on), or did not stop in order; it was called in
+            another thread, or in an event loop.
     """
     if not callable(make_server):
         raise ConfigError("make_server", make_server, "a function of the arena that returns a GrpcServer")
@@ -84,9 +85,9 @@ def run_workers(
     if ready is not None and not callable(ready):
         raise ConfigError("ready", ready, "a function of the address and the services' names, or None")
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("run_workers is called in the main thread, which has the signals")
+        raise TaiGrpcError("run_workers is called in the main thread, which has the signals")
     if asyncio._get_running_loop() is not None:
-        raise RuntimeError("run_workers is not called in an event loop: each worker has its own")
+        raise TaiGrpcError("run_workers is not called in an event loop: each worker has its own")
     with ExitStack() as stack:
         signals = stack.enter_context(_signals())
         supervisor = _Supervisor(make_server, workers, arena, signals, stack)

@@ -6,6 +6,7 @@ raises only what is the caller's mistake (metadata that cannot be sent) and `asy
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from grpc import StatusCode
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class CallOptions(NamedTuple):
-    """What an attempt is sent with. `timeout` is in seconds, None for no limit."""
+    """What a call is made with, and an attempt is sent with. `timeout` is in seconds, None for no limit."""
 
     timeout: float | None = None
-    metadata: tuple[tuple[str, str | bytes], ...] = ()
+    metadata: Iterable[tuple[str, str | bytes]] | None = None
     credentials: CallCredentials | None = None
     wait_for_ready: bool | None = None
     compression: Compression | None = None
@@ -38,6 +39,10 @@ class Reply(NamedTuple):
     trailing_metadata: Metadata = ()
     message: bytes | None = None
     sent: bool = True
+
+    @property
+    def ok(self) -> bool:
+        return self.code is StatusCode.OK
 
 
 class StreamAttempt(Protocol):

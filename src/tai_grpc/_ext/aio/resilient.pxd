@@ -10,8 +10,7 @@ cdef class Caller:
     cdef object loop
     cdef Timers timers
     cdef Outbound layers
-    cdef object after
-    cdef object refusal
+    cdef object reply
     cdef object error
     cdef object find
     cdef dict dispatchers
@@ -41,13 +40,12 @@ cdef class ResilientCall(UnaryUnaryCall):
     cdef Caller caller
     cdef OutboundCall out
     cdef Wait wait
-    cdef size_t own_fields  # bytes of the metadata that every attempt carries
+    cdef size_t asked_fields  # bytes of the caller's metadata
 
-    cdef int begin_layers(self) except -1
-    cdef int append(
-        self, const char *name, size_t name_size, const char *value, size_t value_size
-    ) except -1
+    cdef int start(self) except -1
+    cdef int proceed(self, object ended) except -1
     cdef int attempt(self) except -1
-    cdef int again(self, double wait) except -1
+    cdef int forget_attempt(self) except -1
+    cdef int finish_call(self, int code, str details) except -1
     cdef tuple received(self)
     cdef tuple trailers(self)

@@ -7,9 +7,7 @@ from typing_extensions import disjoint_base
 from tai_grpc._ext.aio.calls import UnaryUnaryCall
 from tai_grpc._ext.aio.dispatcher import Dispatcher
 from tai_grpc._ext.aio.timers import TimerEntry
-from tai_grpc._ext.primitives.outbound import Outbound
-
-_After = Callable[..., float | None]
+from tai_grpc._ext.primitives.outbound import Outbound, OutboundCall
 
 @disjoint_base
 class Caller:
@@ -17,9 +15,8 @@ class Caller:
         self,
         layers: Outbound,
         *,
-        after: _After,
-        refusal: Callable[[], str],
-        error: Callable[..., BaseException],
+        reply: Callable[..., Any],
+        error: Callable[[OutboundCall, Any], BaseException],
         find: Callable[[str], Dispatcher],
         max_calls: int,
     ) -> None: ...

@@ -11,24 +11,41 @@ cdef enum:
     TRACE_DIGITS = 32
     TRACEPARENT_SIZE = 55
 
+cpdef enum:  # what a driver is to do
+    ATTEMPT = 0
+    WAIT = 1
+    END = 2
+
+# Takes a field of a header block: `name` ends with a NUL, `value` has a size.
+ctypedef int (*Emit)(void *to, const char *name, const char *value, size_t size) except -1
+
+# Seconds as a caller says them, 0 for a negative number of them. Raises ConfigError.
+cdef int64_t timeout_ns(object timeout) except -1
+
 cdef class OutboundCall:
     cdef readonly str method
-    cdef readonly object timeout
     cdef readonly bint long_lived
-    cdef public tuple metadata
+    cdef readonly tuple metadata
     cdef public bint committed
     cdef readonly int64_t deadline_ns
     cdef readonly int64_t attempts
     cdef readonly str endpoint
-    cdef public frozenset failed_at
+    cdef readonly frozenset failed_at
+    cdef readonly double wait  # seconds until the next attempt
+    cdef readonly object reply
+    cdef readonly bint over
     cdef public object retries
+    cdef int64_t asked_ns  # the caller's timeout; -1: none
     cdef bint traced  # its own span is to be sent
     cdef char[TRACEPARENT_SIZE] traceparent
     cdef bytes alias  # x-trace-id; None: the trace id
     cdef Endpoint picked
-    cdef int64_t started_ns
+    cdef int64_t started_ns  # 0: it is new
     cdef int64_t attempt_ns
     cdef int64_t answered_ns
+
+    cdef int ask(self, str method, object timeout, object metadata) except -1
+    cdef int own_fields(self, Emit emit, void *to) except -1
 
 cdef class Outbound:
     cdef readonly LoadBalancer balancer
@@ -38,7 +55,7 @@ cdef class Outbound:
     cdef readonly int64_t failed
     cdef readonly int64_t cancelled
     cdef readonly int64_t attempts
-    cdef public int64_t retries
+    cdef readonly int64_t retries
     cdef int64_t default_ns
     cdef int64_t max_ns
     cdef int64_t stream_ns
@@ -47,13 +64,15 @@ cdef class Outbound:
     cdef bytes entropy
     cdef Py_ssize_t entropy_used
 
-    cpdef int begin(self, OutboundCall call) except -1
-    cpdef Endpoint attempt(self, OutboundCall call)
+    cpdef int next_step(self, OutboundCall call, object ended) except -1
     cpdef int proven(self, OutboundCall call) except -1
-    cpdef int release(self, OutboundCall call, object success) except -1
-    cpdef int succeeded(self, OutboundCall call) except -1
-    cpdef int end(self, OutboundCall call, bint ok) except -1
     cpdef int give_up(self, OutboundCall call) except -1
+    cpdef int fail(self, OutboundCall call) except -1
+    cdef int succeeded(self, OutboundCall call) except -1  # `next_step` after an attempt that ended with OK
+    cdef bint _goes_on(self, OutboundCall call, object ended) except -1
+    cdef int _attempt(self, OutboundCall call) except -1
+    cdef int _release(self, OutboundCall call, object success) except -1
+    cdef int _end(self, OutboundCall call, bint ok) except -1
     cdef int _trace(self, OutboundCall call) except -1
     cdef int64_t _deadline(self, OutboundCall call) except -2
     cdef int _random_digits(self, char *digits, Py_ssize_t size) except -1

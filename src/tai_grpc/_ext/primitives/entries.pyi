@@ -1,0 +1,1 @@
+"""What may be sent as metadata, for compiled code: see entries.pxd."""
