@@ -18,6 +18,8 @@ from tai_grpc._ext.http2.buffers cimport (
 from tai_grpc._ext.http2.fields cimport base64_append, base64_decode, percent_decode
 from tai_grpc._ext.http2.state cimport BY_CONNECTION, BY_HTTP_STATUS, BY_RESET, BY_STATUS
 
+from tai_grpc.status import RESERVED_KEYS
+
 
 class Metadatum(NamedTuple):
     """One entry of the metadata received."""
@@ -26,12 +28,7 @@ class Metadatum(NamedTuple):
     value: str | bytes
 
 
-# They would be sent twice, or are not allowed in HTTP/2, so that the peer would reset the stream.
-cdef frozenset _RESERVED = frozenset((
-    b"te", b"host", b"content-type", b"content-length", b"connection", b"keep-alive", b"proxy-connection",
-    b"transfer-encoding", b"upgrade", b"grpc-status", b"grpc-message", b"grpc-timeout", b"grpc-encoding",
-    b"grpc-accept-encoding",
-))
+cdef frozenset _RESERVED = frozenset([name.encode() for name in RESERVED_KEYS])
 
 cdef tuple _ERROR_NAMES = (
     "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",

@@ -16,6 +16,16 @@ __all__ = ["ENDPOINT_FAILURES", "CallError", "Metadata", "StatusCode"]
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
+RESERVED_KEYS: Final = frozenset(
+    {
+        *("te", "host", "content-type", "content-length"),
+        *("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"),
+        *("grpc-status", "grpc-message", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"),
+    }
+)
+"""No metadata has these keys: they would be sent twice, or are not allowed in HTTP/2, so that the peer would
+reset the stream."""
+
 ENDPOINT_FAILURES: Final = frozenset(
     code for code in StatusCode if CODE_OUTCOMES[code.name] is Outcome.FAILURE
 )

@@ -175,7 +175,7 @@ async def test_a_refused_connection_is_one_line_and_exit_1(call: Call) -> None:
     result = await call(address, "tai.v1.Governor/HealthCheck")
     assert result.code == 1
     assert result.error.startswith(
-        f"tai-grpc: cannot reach {address}: connection refused; is the server running"
+        f"tai-grpc: cannot connect to {address}: connection refused; is the server running"
     )
 
 

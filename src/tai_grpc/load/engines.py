@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -76,11 +75,7 @@ def _source(plan: LoadPlan, part: Part) -> Source:
 
 
 def _tls(plan: TlsPlan) -> TlsContext:
-    ca = plan.ca
-    if ca is None and plan.verify:
-        authorities = ssl.create_default_context().get_ca_certs(binary_form=True)
-        ca = "".join(map(ssl.DER_cert_to_PEM_cert, authorities)).encode()
-    return TlsContext(ca=ca, certificate=plan.certificate, key=plan.key, verify=plan.verify)
+    return TlsContext(ca=plan.ca, certificate=plan.certificate, key=plan.key, verify=plan.verify)
 
 
 def _targets(

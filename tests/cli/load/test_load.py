@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -244,15 +245,27 @@ async def test_there_are_many_forms_of_the_report(echo: Echo, form: str) -> None
     assert result.out.strip()
 
 
-async def test_ctrl_c_ends_the_run_with_the_report_so_far(echo: Echo) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_and_sigterm_end_the_run_with_the_report_so_far(
+    echo: Echo, number: signal.Signals
+) -> None:
     echo.expected_waiting = 3
     call = ("--call", "echo.v1.Echo/Wait", "-c", "3", "-O", "json")
     async with started("load", echo.address, *call) as process:
         await echo.all_waiting.wait()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         result = await ran(process)
     assert (result.code, result.err) == (130, "")
     assert (result.json["endReason"], result.json["count"], result.json["abandoned"]) == ("cancel", 0, 3)
+
+
+async def test_a_report_goes_to_whoever_reads_a_named_pipe(echo: Echo, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_text))
+    result = await _load(echo, "Unary", "-n", "3", "-o", str(pipe))
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert "\n  Count:\t3\n" in await reading
 
 
 async def test_ctrl_c_ends_the_program_while_it_connects(tmp_path: Path) -> None:
@@ -295,6 +308,23 @@ async def test_a_second_ctrl_c_ends_the_program(tmp_path: Path) -> None:
         assert process.returncode is None
         process.send_signal(signal.SIGINT)
         assert (await ran(process)).code == -signal.SIGINT
+
+
+async def test_what_is_waited_for_before_the_run_is_seen_on_a_terminal(tmp_path: Path) -> None:
+    """Here, of a host that takes connections and says nothing."""
+    declared = ("--protoset", str(write_protoset(tmp_path)))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        call = ("load", address, "--call", "echo.v1.Echo/Unary", "--connect-timeout", "1s")
+        for arguments, said in (
+            ((), f"asking {address} what echo.v1.Echo/Unary takes"),
+            (declared, f"connecting to {address}"),
+        ):
+            async with on_a_terminal(*call, *arguments) as (process, terminal):
+                await process.communicate()
+                shown = os.read(terminal, 65536).decode()
+            assert process.returncode == 2
+            assert f"\r\x1b[K{said}\r\x1b[Ktai-grpc: " in shown
 
 
 async def test_the_run_is_seen_on_a_terminal(echo: Echo) -> None:
@@ -351,10 +381,50 @@ async def test_a_server_with_tls_is_asked_for_its_services_and_loaded(
         assert (await tai_grpc(*call, *authority, *ours, "--cname", "localhost")).code == 0
         assert (await tai_grpc(*call, "--skipTLS", *ours)).code == 0
         assert echo.calls["Unary"] == 60
-        for wrong in (authority, (*authority, *ours, "--cname", "other.example"), ("--tls", *ours), ()):
-            result = await tai_grpc(*call, *wrong)
-            assert result.code == 2, result
-            assert f"127.0.0.1:{port}" in result.error
+        declared = ("--protoset", str(write_protoset(tmp_path)))
+        for wrong, way_out in (
+            (authority, ""),
+            ((*authority, *ours, "--cname", "other.example"), "give the certificate's name by --cname"),
+            (("--tls", *ours), "give its authority by --cacert FILE"),
+            ((), "if the server speaks TLS, give --tls, or --cacert FILE"),
+        ):
+            for asked in ((), declared):
+                result = await tai_grpc(*call, *wrong, *asked)
+                assert result.code == 2, result
+                assert f"127.0.0.1:{port}" in result.error
+                assert result.error.endswith(way_out) or f"{way_out}, or --skipTLS" in result.error
+    finally:
+        await server.stop(None)
+
+
+async def test_a_server_without_tls_is_named_as_such(echo: Echo, tmp_path: Path) -> None:
+    for asked in ((), ("--protoset", str(write_protoset(tmp_path)))):
+        result = await _load(echo, "Unary", "--skipTLS", *asked)
+        assert result.code == 2
+        assert result.error.endswith("; the server speaks no TLS: leave --tls, --cacert and the like out")
+
+
+def _hash(certificate: Path) -> str:
+    command = ("openssl", "x509", "-hash", "-noout", "-in", str(certificate))
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+async def test_the_systems_authorities_are_found_in_a_folder_too(tmp_path: Path) -> None:
+    """By the hash of their names, as `c_rehash` lays it out."""
+    certificates = Certificates(tmp_path)
+    (tmp_path / f"{_hash(certificates.authority_file)}.0").symlink_to(certificates.authority_file)
+    server, echo = aio.server(), Echo()
+    server.add_generic_rpc_handlers((echo.handlers(),))
+    pairs = [(certificates.server_key, certificates.server_chain)]
+    port = server.add_secure_port("127.0.0.1:0", aio.ssl_server_credentials(pairs))
+    await server.start()
+    try:
+        call = ("load", f"127.0.0.1:{port}", "--call", "echo.v1.Echo/Unary", "-n", "20", "--tls")
+        declared = ("--protoset", str(write_protoset(tmp_path)))
+        authorities = {"SSL_CERT_FILE": "/none", "SSL_CERT_DIR": str(tmp_path)}
+        async with started(*call, *declared, env=authorities) as process:
+            result = await ran(process)
+        assert (result.code, result.err) == (0, "")
     finally:
         await server.stop(None)
 
@@ -395,7 +465,14 @@ async def test_reflection_may_have_metadata_of_its_own(echo: Echo) -> None:
         ("Unary", ("--fail-if", "p99"), "'p99' is not a threshold: write NAME, one of > >= < <="),
         ("Nope", (), "echo.v1.Echo has no method 'Nope'; it has: Unary"),
         ("Unary", ("--skipFirst", "5"), "--skipFirst is not supported: give --warmup"),
-        ("Unary", ("--cacert", "/dev/null"), "cacert="),
+        ("Unary", ("--cacert", "/dev/null"), "cacert='/dev/null': expected certificates as PEM"),
+        (
+            "Unary",
+            ("--cert", "/dev/null", "--key", "/dev/null"),
+            "cert, key='/dev/null, /dev/null': expected",
+        ),
+        ("Unary", ("-m", "te:x"), "metadata key 'te': the protocol's own"),
+        ("Unary", ("--reflect-metadata", "te:x"), "metadata key 'te': the protocol's own"),
         ("Unary", ("-d", '{"big":' + "1" * 5000 + "}"), "the data is not JSON that can be sent: "),
         ("Unary", ("--processes", "100000"), "processes=100000: expected an int from 1 to 256"),
         (
@@ -419,11 +496,11 @@ async def test_a_refused_connection_is_one_line_and_exit_2(tmp_path: Path) -> No
         address = server.address
     asked = await tai_grpc("load", address, "--call", "tai.v1.Governor/HealthCheck")
     assert asked.code == 2
-    assert asked.error.startswith(f"tai-grpc: cannot reach {address}: connection refused")
+    assert asked.error.startswith(f"tai-grpc: cannot connect to {address}: connection refused")
     declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
     not_asked = await tai_grpc("load", address, *declared)
     assert not_asked.code == 2
-    assert not_asked.error == f"tai-grpc: cannot connect to {address}: Connection refused"
+    assert not_asked.error.startswith(f"tai-grpc: cannot connect to {address}: Connection refused; is the ")
 
 
 async def test_a_request_that_cannot_be_rendered_in_the_run_ends_it(echo: Echo) -> None:
@@ -439,5 +516,8 @@ async def test_a_host_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
         result = await tai_grpc("load", address, *declared, "--connect-timeout", "200ms")
-    assert result.code == 2
+        call = ("load", address, "--call", "echo.v1.Echo/Unary")
+        asked = await tai_grpc(*call, "--connect-timeout", "200ms")
+    assert result.code == asked.code == 2
     assert result.error.startswith(f"tai-grpc: cannot connect to {address}: ")
+    assert asked.error == f"tai-grpc: {address}: no answer to reflection within 0.2 s (--connect-timeout)"
