@@ -255,7 +255,7 @@ async def test_ctrl_c_and_sigterm_end_the_run_with_the_report_so_far(
         await echo.all_waiting.wait()
         process.send_signal(number)
         result = await ran(process)
-    assert (result.code, result.err) == (130, "")
+    assert (result.code, result.err) == (128 + number, "")
     assert (result.json["endReason"], result.json["count"], result.json["abandoned"]) == ("cancel", 0, 3)
 
 

@@ -501,7 +501,7 @@ def test_what_cannot_be_is_said_in_one_line(refusal_of: Any, arguments: tuple[st
 
 
 @pytest.mark.parametrize("count", ["-5", "1000000000"])
-def test_a_number_of_dynamic_messages_is_checked_before_they_are_made(refusal_of: Any, count: str) -> None:
+def test_a_wrong_number_of_dynamic_messages_is_named(refusal_of: Any, count: str) -> None:
     arguments = (
         "--stream-dynamic-messages",
         "--stream-call-count",

@@ -42,6 +42,12 @@ from tai_grpc.status import Metadata
 _SHAPE_OPTIONS: Final = ("load_start", "load_step", "load_end", "load_step_duration", "load_max_duration")
 
 
+class _NotBegunError(Failure):
+    """Nothing was measured yet."""
+
+    exit_code = 2
+
+
 def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
     """Return the plan; asks the server for its descriptors when no file has them.
 
@@ -49,7 +55,7 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         click.UsageError: options are missing, or do not go together.
         ConfigError: a value is out of its range.
         RequestError: there is no such method, or the data does not fit it.
-        Failure: the server cannot be asked; with exit code 2.
+        Failure: the server cannot be asked.
     """
     hosts = _hosts(ctx, options)
     if options.call is None:
@@ -265,8 +271,7 @@ def _from_server(options: Options, host: str, tls: TlsPlan | None, metadata: Met
         ):
             return find_method(channel, call, timeout=timeout, metadata=metadata)
     except grpc.RpcError as error:
-        failure = rpc_failure(error, host, call, tls=tls is not None)
+        said = rpc_failure(error, host, call, tls=tls is not None).message
         if status_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
-            failure = Failure(f"{host}: no answer to reflection within {timeout:g} s (--connect-timeout)")
-        failure.exit_code = 2  # nothing was measured yet
-        raise failure from None
+            said = f"{host}: no answer to reflection within {timeout:g} s (--connect-timeout)"
+        raise _NotBegunError(said) from None

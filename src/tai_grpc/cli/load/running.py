@@ -15,7 +15,6 @@ from typing import Final
 import click
 from rich.console import Console
 
-from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.files import check_writable, write
 from tai_grpc.cli.load.options import Options
@@ -30,6 +29,12 @@ from tai_grpc.load.result import EndReason, LoadResult
 from tai_grpc.load.thresholds import Threshold, breaches, parse_threshold
 
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stop(threading.Event):
+    """Ends the run. `number` is that of the signal which has set it."""
+
+    number: int = signal.SIGINT
 
 
 def run(ctx: click.Context, options: Options) -> None:
@@ -47,12 +52,13 @@ def run(ctx: click.Context, options: Options) -> None:
     _check_output(options.output)
     started_by = _started_by(options)
     plan = make_plan(ctx, options)
-    result = _made(plan, started_by)
+    stop = _Stop()
+    result = _made(plan, started_by, stop)
     _write(options.output, FORMATS[options.form](result))
     if result.failure:
         raise RequestError(result.failure)
     if result.end_reason is EndReason.CANCEL:
-        ctx.exit(INTERRUPTED)
+        ctx.exit(128 + stop.number)
     _judge(result, thresholds)
 
 
@@ -65,12 +71,12 @@ def _started_by(options: Options) -> list[list[str]] | None:
     return commands(options.processes or 0, options.via)
 
 
-def _made(plan: LoadPlan, started_by: list[list[str]] | None) -> LoadResult:
+def _made(plan: LoadPlan, started_by: list[list[str]] | None, stop: _Stop) -> LoadResult:
     """Make the load. Until all is connected Ctrl-C and SIGTERM end the process, and from then on the run."""
     from tai_grpc.load.coordinator import coordinate  # noqa: PLC0415 - not every build has them
     from tai_grpc.load.run import run_plan  # noqa: PLC0415
 
-    stop, view = threading.Event(), LiveView(plan)
+    view = LiveView(plan)
     with ExitStack() as stack:
         connecting = stack.enter_context(ExitStack())
         connecting.enter_context(waiting(f"connecting to {', '.join(plan.hosts)}"))
@@ -101,7 +107,7 @@ def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
 
 
 @contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+def _stopped_by_signals(stop: _Stop) -> Iterator[None]:
     """Let the first one of `_STOPPING` set `stop` and the second one end the process.
 
     One that is ignored stays so.
@@ -112,6 +118,7 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
             Console(stderr=True).show_cursor()  # which the view has hidden
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+        stop.number = number
         stop.set()
 
     before = {each: signal.getsignal(each) for each in _STOPPING}
