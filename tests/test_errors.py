@@ -90,3 +90,10 @@ def test_a_config_error_names_the_field_the_value_and_what_is_accepted() -> None
 def test_a_refusal_says_when_to_come_back(kind: type[CircuitOpenError | RateLimitedError]) -> None:
     error = kind("refused", 2.5)
     assert (str(error), error.retry_after) == ("refused", 2.5)
+
+
+def test_a_long_value_is_told_by_its_beginning() -> None:
+    said = str(ConfigError("via", "a" * 1_000_000, "a command"))
+    assert said.startswith("via='aaaa")
+    assert said.endswith("...: expected a command")
+    assert len(said) < 300

@@ -8,12 +8,9 @@ printable ASCII (PROTOCOL-HTTP2.md). An error names the key and never the value,
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
-# They would be sent twice, or are not allowed in HTTP/2, so that the peer would reset the stream.
-cdef frozenset _RESERVED = frozenset((
-    b"te", b"host", b"content-type", b"content-length", b"connection", b"keep-alive", b"proxy-connection",
-    b"transfer-encoding", b"upgrade", b"grpc-status", b"grpc-message", b"grpc-timeout", b"grpc-encoding",
-    b"grpc-accept-encoding",
-))
+from tai_grpc.checks import RESERVED_KEYS
+
+cdef frozenset _RESERVED = frozenset([name.encode() for name in RESERVED_KEYS])
 
 
 cdef bint is_binary(const char *name, size_t size) noexcept nogil:

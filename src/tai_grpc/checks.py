@@ -17,6 +17,16 @@ MAX_SECONDS: Final = 86_400.0 * 7
 MAX_WEIGHT: Final = 1_000
 """The greatest weight of an endpoint."""
 
+RESERVED_KEYS: Final = frozenset(
+    {
+        *("te", "host", "content-type", "content-length"),
+        *("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"),
+        *("grpc-status", "grpc-message", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"),
+    }
+)
+"""No metadata has these keys: they would be sent twice, or are not allowed in HTTP/2, so that the peer would
+reset the stream."""
+
 MAX_CONCURRENT: Final = 1_000_000
 """The most calls that a limit of concurrency may let run at once."""
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_MOST_OF_A_VALUE: Final = 200  # a path fits
+
+
+def brief(text: str, most: int = 80) -> str:
+    """Return `text`, or its beginning where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
 
 class TaiGrpcError(Exception):
     """Everything that this package raises on purpose.
@@ -18,7 +27,7 @@ class ConfigError(TaiGrpcError, ValueError):
         self.field = field
         self.value = value
         self.accepted = accepted
-        super().__init__(f"{field}={value!r}: expected {accepted}")
+        super().__init__(f"{field}={brief(repr(value), _MOST_OF_A_VALUE)}: expected {accepted}")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
         return type(self), (self.field, self.value, self.accepted)

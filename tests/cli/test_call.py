@@ -12,7 +12,6 @@ from cli.command import Ran, ran, started, tai_grpc
 from load.echo import POOL, SERVICE, Echo, echo_server
 from transports import TRANSPORTS
 
-HINT = "--cacert names who signed it, --cname the name in it"
 
 
 class Call:
@@ -182,14 +181,14 @@ async def test_a_host_that_is_not_reached_is_one_line_and_exit_2_as_of_load(call
     }.items():
         result = await call(host, "tai.v1.Governor/HealthCheck")
         assert (result.code, result.out) == (2, "")
-        assert result.error == f"tai-grpc: cannot reach {host}: {why}"
+        assert result.error == f"tai-grpc: cannot connect to {host}: {why}"
 
 
 async def test_tls_where_the_server_has_none_is_told(call: Call, echo: Echo) -> None:
     result = await call("--tls", echo.address, "echo.v1.Echo/Unary")
     assert result.code == 2
-    without = "it does not speak TLS; leave the options of TLS out"
-    assert result.error == f"tai-grpc: cannot reach {echo.address}: {without}"
+    without = "wrong version number; the server speaks no TLS: leave --tls, --cacert and the like out"
+    assert result.error == f"tai-grpc: cannot connect to {echo.address}: {without}"
 
 
 async def test_without_reflection_a_built_in_service_is_called_all_the_same(call: Call) -> None:
@@ -244,10 +243,11 @@ async def test_a_server_with_tls_is_called_with_a_certificate_and_a_token(
         assert (ran.code, ran.json) == (0, {"big": "1"})
         assert echo.metadata["authorization"] == "Bearer secret"
         for options, why in {
-            trust: "it closed the connection at once; does it want TLS, or a certificate?",
-            (): "it closed the connection at once; does it want TLS, or a certificate?",
-            ("--tls",): f"its certificate is refused: unable to get local issuer certificate; {HINT}",
-            (*trust, "--cname", "a.example"): f"its certificate is refused: {{}}; {HINT}",
+            trust: "it closed the connection at once; if it asks for a certificate, give --cert and --key",
+            (): "it closed the connection at once; if the server speaks TLS, give --tls, or --cacert FILE",
+            ("--tls",): f"its certificate is refused: unable to get local issuer certificate; "
+            "give its authority by --cacert FILE, or --skipTLS",
+            (*trust, "--cname", "a.example"): f"its certificate is refused: {}; give the certificate's name by --cname, or --skipTLS",
         }.items():
             ran = await tai_grpc(*call, *options)
             assert ran.code == 2
@@ -255,7 +255,7 @@ async def test_a_server_with_tls_is_called_with_a_certificate_and_a_token(
                 "native": "Hostname mismatch, certificate is not valid for 'a.example'",
                 "grpcio": "it is for another name",
             }
-            assert ran.error == f"tai-grpc: cannot reach {address}: {why.format(whose[transport])}"
+            assert ran.error == f"tai-grpc: cannot connect to {address}: {why.format(whose[transport])}"
     finally:
         await server.stop(None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_what_does_not_fit_leaves_the_file_there_was(tmp_path: Path, small_files
             write(each, "x" * 1000)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "old"
+
+
+def test_a_check_of_a_named_pipe_is_not_seen_by_its_reader(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    check_writable(pipe)
+    end = select.poll()
+    end.register(reader, select.POLLIN)
+    assert end.poll(0) == []  # else a writer has come and gone, and the reader is told that this was all
+    write(pipe, "new")
+    assert os.read(reader, 10) == b"new"
+    os.close(reader)
 
 
 def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:

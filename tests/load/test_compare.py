@@ -84,7 +84,7 @@ def test_more_errors_are_told_apart_from_speed() -> None:
     found = _compare(course(1), course(1, failing=0.05))
     assert found.errors is Verdict.MORE_ERRORS
     assert _compare(course(1, failing=0.05), course(1)).errors is Verdict.FEWER_ERRORS
-    assert "it has more errors." in to_text(found)
+    assert "; B has more errors." in to_text(found)
 
 
 def test_a_single_error_is_noise() -> None:
@@ -175,9 +175,29 @@ def test_the_json_says_the_same() -> None:
     assert [figure["figure"] for figure in document["figures"]][-1] == "errors"
 
 
-def test_runs_in_which_nothing_succeeded_are_compared_without_an_error() -> None:
-    none = result([interval(float(i), [], failed=9) for i in range(9)])
-    found = _compare(none, course(1))
-    assert found.errors is Verdict.FEWER_ERRORS
-    assert _compare(result(), result()).verdict is Verdict.TOO_FEW
-    assert "too few data" in to_text(_compare(none, none))
+def test_a_run_in_which_nothing_succeeded_has_no_latencies_to_be_judged() -> None:
+    none = result([interval(float(i), [], failed=900) for i in range(9)])
+    found = _compare(course(1), none)
+    assert (found.verdict, found.errors) == (Verdict.NO_LATENCIES, Verdict.MORE_ERRORS)
+    text = to_text(found)
+    assert "No call of B succeeded, so how fast B is beside A cannot be judged; B has more errors." in text
+    (average,) = [line.split() for line in text.splitlines() if line.startswith("  Average")]
+    assert average[3:] == ["-", "cannot", "be", "judged"]
+    assert _compare(none, course(1)).errors is Verdict.FEWER_ERRORS
+    assert "No call of A or B succeeded, " in to_text(_compare(none, none))
+    assert _compare(result(), result()).verdict is Verdict.NO_LATENCIES
+
+
+def test_what_may_lie_anywhere_is_not_judged() -> None:
+    """Parts without a call leave the rate open; those with one in a hundred leave it to chance."""
+    sparse, other = ([2, 0, 1, 0, 0], [1, 0, 0, 1, 3]), ([20, 1, 1, 1, 1], [1, 30, 1, 1, 1])
+    for counts in (sparse, other):
+        a, b = (result([interval(float(i), [2_000_000] * n) for i, n in enumerate(each)]) for each in counts)
+        rps = _compare(a, b).figures[0]
+        assert (rps.verdict, rps.likely) == (Verdict.TOO_FEW, None)
+
+
+def test_a_difference_that_is_greater_than_a_wide_range_is_told() -> None:
+    a = result([interval(float(i), [2_000_000] * n) for i, n in enumerate((5, 1, 3, 1, 2))])
+    b = result([interval(float(i), [2_000_000] * 1000 * n) for i, n in enumerate((5, 1, 3, 1, 2))])
+    assert _compare(a, b).figures[0].verdict is Verdict.FASTER

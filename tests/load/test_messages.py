@@ -123,6 +123,26 @@ def test_what_does_not_fit_is_refused_when_the_template_is_read(text: str, said:
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"big":{{.RequestNumber}},"display_name":tru}', "line 1, column 42"),
+        ('{"big":{{.RequestNumber}}\n"display_name":{{.UUID}}}', "line 2, column 1"),
+        ('{"a":{{.RequestNumber}},"b":{{.UUID}},\n "c":{{.WorkerID}} tru', "line 2, column 20"),
+        ('{"a":"{{.RequestNumber}}" tru', "line 1, column 27"),
+    ],
+)
+def test_what_is_no_json_is_where_it_was_written(text: str, place: str) -> None:
+    with pytest.raises(RequestError, match=f"{place}$"):
+        _templates(text)
+
+
+def test_a_long_template_that_is_not_known_is_said_briefly() -> None:
+    with pytest.raises(RequestError) as failure:
+        _templates(f'{{"display_name":"{{{{.{"a" * 1_000_000}}}}}}}"}}')
+    assert len(str(failure.value)) < 1000
+
+
 def test_what_does_not_fit_later_is_refused_then_and_harms_no_other_call() -> None:
     (template,) = _templates('{"numbers":[{{.RequestNumber}}],"display_name":"{{.RequestNumber}}"}')
     with pytest.raises(RequestError, match="numbers"):

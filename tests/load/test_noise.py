@@ -28,6 +28,7 @@ def test_the_distribution_is_that_of_student(freedom: float, expected: float) ->
 def test_of_two_equally_sure_figures_the_freedoms_add_up() -> None:
     a, b = Estimate(100.0, 0.01, 5.0), Estimate(110.0, 0.01, 5.0)
     likely = difference(a, b, relative=True)
+    assert likely is not None
     reach = student(0.99, 10) * 0.01 * math.sqrt(2)
     assert likely.low == pytest.approx(1.1 * math.exp(-reach) - 1)
     assert likely.high == pytest.approx(1.1 * math.exp(reach) - 1)
@@ -35,8 +36,16 @@ def test_of_two_equally_sure_figures_the_freedoms_add_up() -> None:
 
 def test_a_difference_of_shares_is_in_points() -> None:
     likely = difference(Estimate(0.1, 0.01, 1e9), Estimate(0.3, 1e-9, 1e9), relative=False)
+    assert likely is not None
     assert likely.low == pytest.approx(0.2 - 0.02576, rel=0.001)
     assert likely.high == pytest.approx(0.2 + 0.02576, rel=0.001)
+
+
+def test_no_share_differs_by_more_than_100_points() -> None:
+    for a, b in ((0.0, 1.0), (1.0, 0.0), (0.5, 0.5)):
+        likely = difference(Estimate(a, 0.5, 3), Estimate(b, 0.5, 3), relative=False)
+        assert likely is not None
+        assert -1 <= likely.low <= b - a <= likely.high <= 1
 
 
 def test_a_run_of_few_parts_tells_no_noise() -> None:

@@ -96,6 +96,13 @@ def test_metadata_is_a_pair_or_a_json_object() -> None:
         ("a b:c", "metadata key 'a b'"),
         (":c", "metadata key ''"),
         ("grpc-timeout:1S", "reserved"),
+        (
+            "content-type:x",
+            "metadata key 'content-type': the protocol's own, which is sent anyway: leave it out",
+        ),
+        ("TE:x", "metadata key 'te': the protocol's own"),
+        ('{"connection":"close"}', "metadata key 'connection': the protocol's own"),
+        ("user-agent:x", "metadata key 'user-agent': the protocol's own"),
         ("blob-bin:%%%", "base64"),
         ("key:Ünicode", "printable ASCII"),
         ('{"a": 1}', "a JSON object of strings"),
@@ -105,6 +112,29 @@ def test_metadata_is_a_pair_or_a_json_object() -> None:
 def test_metadata_that_may_not_be_sent_is_refused(entry: str, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         parse_metadata([entry])
+
+
+def test_what_is_wrong_with_long_data_is_said_briefly() -> None:
+    long = "a" * 5_000_000
+    for text in (
+        json.dumps(long),
+        f'{{"{long}":1}}',
+        f'{{"version":"{long}"}}',
+        f'{{"{long}":1,"{long}":2}}',
+    ):
+        with pytest.raises(RequestError) as failure:
+            _parse(text)
+        assert "aaaa" in str(failure.value)
+        assert len(str(failure.value)) < 500
+
+
+def test_what_is_wrong_with_long_metadata_is_said_briefly() -> None:
+    long = "a" * 5_000_000
+    for entry in (long, f"[{long}:x", f'{{"{long}":1}}'):
+        with pytest.raises(RequestError) as failure:
+            parse_metadata([entry])
+        assert "aaaa" in str(failure.value)
+        assert len(str(failure.value)) < 500
 
 
 def test_a_string_map_names_what_it_is_for() -> None:

@@ -1,5 +1,8 @@
 import base64
 import pickle
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +120,22 @@ def test_there_is_a_limit_to_what_is_rendered_for_one_call(monkeypatch: pytest.M
     monkeypatch.setattr(requests, "MAX_DYNAMIC_MESSAGES", 3)
     data = Data(text='{"display_name":"{{newUUID}}"}', stream_messages=4, dynamic=True)
     with pytest.raises(ConfigError, match="stream-call-count=4: expected at most 3 with --stream-dynamic"):
+        make_requests(COLLECT, data)
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """There is no more than a quarter of a GiB beside what is used now."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (256 << 20), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_too_many_dynamic_messages_are_refused_before_there_is_one(little_memory: None) -> None:
+    data = Data(text='{"display_name":"{{newUUID}}"}', stream_messages=1_000_000_000, dynamic=True)
+    with pytest.raises(ConfigError, match="stream-call-count=1000000000: expected at most 10000"):
         make_requests(COLLECT, data)
 
 

@@ -108,7 +108,7 @@ def command(
             for response in _exchange(channel, found, requests, metadata=pairs, timeout=timeout):
                 click.echo(format_message(found, response, defaults=emit_defaults, indent=indent))
         except grpc.RpcError as error:
-            raise rpc_failure(error, host, method) from None
+            raise rpc_failure(error, host, method, tls=tls is not None) from None
 
 
 def _requests(method: Method, data: str | None) -> list[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -12,7 +13,11 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: it cannot.
     """
-    if path.exists():
+    if path.is_fifo():
+        # Opened and closed, it would wait for its reader, and tell him that this was all.
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    elif path.exists():
         path.open("a").close()
     if (new := _beside(path)) is not None:
         new.open("x").close()

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from tai_grpc.cli import params
+from tai_grpc.errors import ConfigError
 from tai_grpc.load.plan import VISIBLE, TlsPlan
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -33,6 +34,7 @@ class Security:
 
         Raises:
             click.UsageError: options do not go together, or a file cannot be read.
+            ConfigError: a file is not PEM of what it should be.
         """
         asked = {
             "--tls": self.tls,
@@ -49,13 +51,28 @@ class Security:
             raise click.UsageError(f"--insecure and {other} do not go together: give one of them")
         if bool(self.cert) is not bool(self.key):
             raise click.UsageError("--cert and --key go together: give both or neither")
-        return TlsPlan(
+        plan = TlsPlan(
             ca=_pem(self.cacert, "cacert"),
             certificate=_pem(self.cert, "cert"),
             key=_pem(self.key, "key"),
             verify=not self.skip_tls,
             server_name=self.cname,
         )
+        self._check(plan)
+        return plan
+
+    def _check(self, plan: TlsPlan) -> None:
+        """See that the texts can be used, in words that name their files."""
+        from tai_grpc.load.channels import tls_context  # noqa: PLC0415 - grpc is not loaded to print the help
+        from tai_grpc.transport import NATIVE_IS_BUILT  # noqa: PLC0415
+
+        if not NATIVE_IS_BUILT:  # grpcio says nothing of them
+            return
+        try:
+            tls_context(plan)
+        except ConfigError as error:
+            files = self.cacert if error.field == "cacert" else f"{self.cert}, {self.key}"
+            raise ConfigError(error.field, files, error.accepted) from None
 
     def metadata_of_token(self) -> tuple[str, ...]:
         """Return the metadata that carries the token, if there is one, as `-m` takes it.

@@ -60,23 +60,33 @@ def open_blocking_channel(
             yield channel
 
 
+def tls_context(tls: TlsPlan) -> ssl.SSLContext:
+    """Return what the native transport speaks TLS with.
+
+    Raises:
+        ConfigError: the texts cannot be used; "cacert" or "cert, key" of them.
+    """
+    # Not every build has it.
+    from tai_grpc.aio._credentials import client_context  # noqa: PLC0415
+
+    try:
+        context = client_context(tls.ca, tls.key, tls.certificate, "TLSv1.2")
+    except ConfigError as error:
+        field = "cacert" if error.field == "root_certificates" else "cert, key"
+        raise ConfigError(field, error.value, error.accepted) from None
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 @contextmanager
 def _native(address: str, options: Options, tls: TlsPlan | None) -> Iterator[BlockingChannel]:
     # Not every build has it.
     from tai_grpc.aio._blocking import BlockingChannel as NativeChannel  # noqa: PLC0415
-    from tai_grpc.aio._credentials import ChannelSecurity, client_context  # noqa: PLC0415
+    from tai_grpc.aio._credentials import ChannelSecurity  # noqa: PLC0415
 
-    security = None
-    if tls is not None:
-        try:
-            context = client_context(tls.ca, tls.key, tls.certificate, "TLSv1.2")
-        except ConfigError as error:
-            field = "cacert" if error.field == "root_certificates" else "cert, key"
-            raise ConfigError(field, error.value, error.accepted) from None
-        if not tls.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        security = ChannelSecurity(context)
+    security = None if tls is None else ChannelSecurity(tls_context(tls))
     with NativeChannel(address, options, security) as channel:
         yield channel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ class Verdict(Enum):
     MIXED = "faster in part, slower in part"
     SAME = "no difference that the noise would not explain"
     TOO_FEW = "too few data"
+    NO_LATENCIES = "cannot be judged"
+    """No call of a run succeeded: it may well have failed at a high rate."""
     MORE_ERRORS = "more errors"
     FEWER_ERRORS = "fewer errors"
 
@@ -84,12 +86,14 @@ def compare(a: SavedRun, b: SavedRun) -> Comparison:
     """Compare run `b` with run `a`."""
     told: list[tuple[str, float | None, float | None]] = [
         ("rps", a.rps, b.rps),
-        ("average", a.average_ns, b.average_ns),
+        ("average", a.average_ns or None, b.average_ns or None),
         *((f"{each:g}", a.percentiles.get(each), b.percentiles.get(each)) for each in PERCENTAGES),
         ("errors", _share(a), _share(b)),
     ]
     of_a, of_b = estimates(a), estimates(b)
     figures = [_figure(name, old, new, of_a.get(name), of_b.get(name)) for name, old, new in told]
+    if _without_latencies(a, b):
+        figures[1:-1] = [replace(each, verdict=Verdict.NO_LATENCIES) for each in figures[1:-1]]
     names = [name for name in a.options if name in b.options and name not in _FREE]
     return Comparison(
         a=a,
@@ -102,6 +106,11 @@ def compare(a: SavedRun, b: SavedRun) -> Comparison:
     )
 
 
+def _without_latencies(*runs: SavedRun) -> list[int]:
+    """Which of the runs, by number, have no call that succeeded."""
+    return [number for number, run in enumerate(runs) if run.failed == run.count]
+
+
 def _share(run: SavedRun) -> float | None:
     return run.failed / run.count if run.count else None
 
@@ -111,7 +120,8 @@ def _figure(
 ) -> Figure:
     if of_a is None or of_b is None:
         return Figure(name, a, b, None, Verdict.TOO_FEW)
-    likely = difference(of_a, of_b, relative=name != "errors")
+    if (likely := difference(of_a, of_b, relative=name != "errors")) is None:
+        return Figure(name, a, b, None, Verdict.TOO_FEW)
     if likely.low <= 0 <= likely.high:
         verdict = Verdict.SAME
     elif name == "errors":
@@ -122,6 +132,8 @@ def _figure(
 
 
 def _together(verdicts: set[Verdict]) -> Verdict:
+    if Verdict.NO_LATENCIES in verdicts:
+        return Verdict.NO_LATENCIES
     told = verdicts - {Verdict.SAME, Verdict.TOO_FEW}
     if len(told) > 1:
         return Verdict.MIXED
@@ -155,7 +167,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield _conclusion(comparison)
     if any(figure.verdict is Verdict.TOO_FEW for figure in comparison.figures):
         yield TOO_FEW_NOTE
-    if comparison.verdict is not Verdict.TOO_FEW:
+    if comparison.verdict not in (Verdict.TOO_FEW, Verdict.NO_LATENCIES):
         yield NOTE
 
 
@@ -206,12 +218,15 @@ def _conclusion(comparison: Comparison) -> str:
     match comparison.verdict:
         case Verdict.TOO_FEW:
             speed = "Too few data to judge B beside A"
+        case Verdict.NO_LATENCIES:
+            runs = " or ".join("AB"[number] for number in _without_latencies(comparison.a, comparison.b))
+            speed = f"No call of {runs} succeeded, so how fast B is beside A {Verdict.NO_LATENCIES.value}"
         case Verdict.SAME:
             speed = f"Between A and B there is {Verdict.SAME.value}"
         case verdict:
             speed = f"B is {verdict.value}"
     if comparison.errors in (Verdict.MORE_ERRORS, Verdict.FEWER_ERRORS):
-        speed += f"; it has {comparison.errors.value}"
+        speed += f"; B has {comparison.errors.value}"
     return f"{speed}."
 
 

@@ -29,6 +29,11 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def to_ns(seconds: float) -> int:
+    """Return seconds as whole nanoseconds."""
+    return round(seconds * 1e9)
+
+
 def format_duration(ns: float) -> str:
     """Return nanoseconds as ghz shows them: two decimals, in the largest unit that is not below 1."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):

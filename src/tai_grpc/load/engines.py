@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tai_grpc._ext.load.source import Source
 from tai_grpc._ext.load.tls import TlsContext
 from tai_grpc._version import __version__
 from tai_grpc.load.addresses import Address, default_authority, find, host_name
+from tai_grpc.load.durations import to_ns
 from tai_grpc.load.plan import Arrivals, AtEnd, LoadPlan, TlsPlan
 
 
@@ -76,11 +76,7 @@ def _source(plan: LoadPlan, part: Part) -> Source:
 
 
 def _tls(plan: TlsPlan) -> TlsContext:
-    ca = plan.ca
-    if ca is None and plan.verify:
-        authorities = ssl.create_default_context().get_ca_certs(binary_form=True)
-        ca = "".join(map(ssl.DER_cert_to_PEM_cert, authorities)).encode()
-    return TlsContext(ca=ca, certificate=plan.certificate, key=plan.key, verify=plan.verify)
+    return TlsContext(ca=plan.ca, certificate=plan.certificate, key=plan.key, verify=plan.verify)
 
 
 def _targets(
@@ -119,11 +115,11 @@ def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target],
         server_streaming=plan.method.server_streaming,
         connections=shares(plan.connections, engines)[index],
         concurrency=shares(plan.concurrency, engines)[index],
-        timeout_ns=_ns(plan.timeout),
+        timeout_ns=to_ns(plan.timeout),
         user_agent=f"tai-grpc-load/{__version__}",
-        stream_interval_ns=_ns(streaming.interval),
+        stream_interval_ns=to_ns(streaming.interval),
         stream_messages=-1 if streaming.messages is None else streaming.messages,
-        stream_duration_ns=-1 if streaming.duration is None else _ns(streaming.duration),
+        stream_duration_ns=-1 if streaming.duration is None else to_ns(streaming.duration),
         segments=None
         if schedule is None
         else [(each.duration, each.start, each.end) for each in schedule.segments],
@@ -135,7 +131,3 @@ def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target],
         end_waits=plan.at_end is AtEnd.WAIT,
         max_message_bytes=plan.max_message_bytes,
     )
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)

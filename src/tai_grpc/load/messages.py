@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +14,10 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from tai_grpc.errors import brief
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.methods import Method
-from tai_grpc.load.payload import json_requests, to_message
+from tai_grpc.load.payload import json_requests, place_in, to_message
 from tai_grpc.load.templates import ACTION, Call, Names, Template
 
 WHERE: Final = "the data"
@@ -54,7 +56,7 @@ class Slot:
         try:
             return json.loads(text)
         except ValueError:
-            raise RequestError(f"{WHERE}: a template came to {text}, which is not JSON") from None
+            raise RequestError(f"{WHERE}: a template came to {brief(text)}, which is not JSON") from None
 
 
 class MessageTemplate:
@@ -113,10 +115,6 @@ def parse_templates(method: Method, text: str, names: Names, first: Call) -> lis
     """
     mark = next(sign for sign in map(chr, range(0xE000, 0xF8FF)) if not _holds(text, sign))
 
-    def quoted(match: re.Match[str]) -> str:
-        found = match[0]
-        return json.dumps(mark + found, ensure_ascii=False) if _is_bare_template(found) else found
-
     def with_slots(value: Any) -> Any:
         match value:
             case str() if value.startswith(mark):
@@ -130,7 +128,8 @@ def parse_templates(method: Method, text: str, names: Names, first: Call) -> lis
                 return {with_slots(key): with_slots(each) for key, each in value.items()}
         return value
 
-    values = json_requests(method, _TOKEN.sub(quoted, text))
+    quoted, before = _quoted(text, mark)
+    values = json_requests(method, quoted, lambda position: place_in(text, before(position)))
     try:
         return [MessageTemplate(method, with_slots(value), first) for value in values]
     except RecursionError:
@@ -139,6 +138,26 @@ def parse_templates(method: Method, text: str, names: Names, first: Call) -> lis
 
 def _holds(text: str, sign: str) -> bool:
     return sign in text or f"\\u{ord(sign):x}" in text.lower()
+
+
+def _quoted(text: str, mark: str) -> tuple[str, Callable[[int], int]]:
+    """Return JSON in which bare templates are strings that begin with `mark`.
+
+    And what tells of a position in it, that is in none of them, where it was in `text`.
+    """
+    ends: list[int] = []
+    grown = [0]
+
+    def quoted(match: re.Match[str]) -> str:
+        found = match[0]
+        if not _is_bare_template(found):
+            return found
+        string = json.dumps(mark + found, ensure_ascii=False)
+        grown.append(grown[-1] + len(string) - len(found))
+        ends.append(match.end() + grown[-1])
+        return string
+
+    return _TOKEN.sub(quoted, text), lambda position: position - grown[bisect_right(ends, position)]
 
 
 def _is_bare_template(token: str) -> bool:

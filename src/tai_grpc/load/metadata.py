@@ -8,11 +8,15 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from tai_grpc.checks import RESERVED_KEYS
+from tai_grpc.errors import brief
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.payload import parse_string_map
 
 _KEY: Final = re.compile(r"[0-9a-z_.-]+")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
+_USER_AGENT: Final = "user-agent"
+"""The transport leaves it out without a word, for the sake of those who pass on what they were sent."""
 
 
 def parse_metadata(entries: Iterable[str]) -> tuple[tuple[str, str | bytes], ...]:
@@ -39,7 +43,7 @@ def split_metadata(entries: Iterable[str]) -> list[tuple[str, str]]:
         else:
             key, colon, value = entry.partition(":")
             if not colon:
-                raise RequestError(f"metadata {entry!r}: write it like key:value")
+                raise RequestError(f"metadata {brief(repr(entry))}: write it like key:value")
             pairs.append((_key(key.strip()), value.strip()))
     return pairs
 
@@ -65,7 +69,9 @@ def metadata_value(key: str, text: str) -> str | bytes:
 def _key(key: str) -> str:
     key = key.lower()
     if not _KEY.fullmatch(key):
-        raise RequestError(f"metadata key {key!r}: letters, digits, '_', '-' and '.' only")
+        raise RequestError(f"metadata key {brief(repr(key))}: letters, digits, '_', '-' and '.' only")
     if key.startswith("grpc-"):
         raise RequestError(f"metadata key {key!r}: keys that begin with grpc- are reserved")
+    if key in RESERVED_KEYS or key == _USER_AGENT:
+        raise RequestError(f"metadata key {key!r}: the protocol's own, which is sent anyway: leave it out")
     return key

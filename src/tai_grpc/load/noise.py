@@ -22,6 +22,8 @@ CONFIDENCE: Final = 0.99
 """Each figure's: with ten of them about one comparison in twenty would err at worst."""
 FLOOR: Final = 0.001
 """The relative error that histograms, clocks and rounding leave at the least."""
+MOST_REACH: Final = math.log(10)
+"""A figure that may be ten times as much, or a tenth of it, is not known."""
 
 _RESAMPLES: Final = 500
 _SEED: Final = 20_240_102
@@ -48,15 +50,20 @@ class Range:
     high: float
 
 
-def difference(a: Estimate, b: Estimate, *, relative: bool) -> Range:
-    """Return the range of b's figure relative to a's, less 1, or of its difference to a's."""
+def difference(a: Estimate, b: Estimate, *, relative: bool) -> Range | None:
+    """Return the range of b's figure relative to a's, less 1, or of the difference of two shares.
+
+    None when it would be so wide, with 0 in it, that it says nothing.
+    """
     error = math.hypot(a.error, b.error)
     # Welch's degrees of freedom.
     parts = a.error**4 / a.freedom + b.error**4 / b.freedom
     reach = error * student(CONFIDENCE, error**4 / parts) if parts else 0.0
     if not relative:
-        return Range(b.value - a.value - reach, b.value - a.value + reach)
+        return Range(max(b.value - a.value - reach, -1.0), min(b.value - a.value + reach, 1.0))
     middle = math.log(b.value / a.value)
+    if reach > max(abs(middle), MOST_REACH):
+        return None
     return Range(math.expm1(middle - reach), math.expm1(middle + reach))
 
 
@@ -95,9 +102,9 @@ def estimates(run: SavedRun) -> Mapping[str, Estimate]:
         return Estimate(value, max(float(resampled.std()) * spread, floor), blocks - 1)
 
     found: dict[str, Estimate] = {}
-    if run.rps > 0:
-        rates = (drawn @ table.count) / (drawn @ table.length)
-        found["rps"] = judged(run.rps, np.log(np.maximum(rates, 1e-9)), FLOOR)
+    rates = (drawn @ table.count) / (drawn @ table.length)
+    if run.rps > 0 and rates.all():
+        found["rps"] = judged(run.rps, np.log(rates), FLOOR)
     shares = (drawn @ table.failed) / np.maximum(drawn @ table.count, 1)
     # One failed call more, and one good: no share is known to be 0.
     share = (run.failed + 1) / (run.count + 2)

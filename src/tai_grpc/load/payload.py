@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from tai_grpc.errors import brief
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.methods import Method
 
@@ -16,6 +19,10 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _NO_FIELD: Final = re.compile(r'Message type "([^"]+)" has no field named "([^"]*)"')
 # Their JSON may be an array, which then is one message and not several.
 _ARRAY_TYPES: Final = frozenset({"google.protobuf.ListValue", "google.protobuf.Value"})
+_MOST_EXPLAINED: Final = 300
+
+Place = Callable[[int], str]
+"""Names a position in a text."""
 
 
 def parse_messages(method: Method, text: str) -> list[Message]:
@@ -29,13 +36,15 @@ def parse_messages(method: Method, text: str) -> list[Message]:
     return [to_message(method, value) for value in json_requests(method, text)]
 
 
-def json_requests(method: Method, text: str) -> list[Any]:
+def json_requests(method: Method, text: str, place: Place | None = None) -> list[Any]:
     """Return the requests in `text` as JSON values, not looked into: see `parse_messages`.
+
+    `place` is as of `json_values`.
 
     Raises:
         RequestError: `text` is not JSON.
     """
-    values = json_values(text)
+    values = json_values(text, place=place)
     if len(values) == 1 and isinstance(values[0], list) and _type_name(method) not in _ARRAY_TYPES:
         return values[0]
     return values
@@ -49,7 +58,7 @@ def to_message(method: Method, value: Any) -> Message:
     """
     name = _type_name(method)
     if not isinstance(value, dict) and not name.startswith("google.protobuf."):
-        raise RequestError(f"{name} is given as a JSON object, not as {json.dumps(value)}")
+        raise RequestError(f"{name} is given as a JSON object, not as {brief(json.dumps(value))}")
     message = method.request_type()
     try:
         json_format.ParseDict(value, message, descriptor_pool=method.pool)
@@ -91,7 +100,8 @@ def parse_string_map(text: str, what: str) -> dict[str, str]:
         fields = values[0]
         if all(isinstance(value, str) for value in fields.values()):
             return fields
-    raise RequestError(f'{what} {text!r}: expected a JSON object of strings, like {{"key":"value"}}')
+    given = brief(repr(text))
+    raise RequestError(f'{what} {given}: expected a JSON object of strings, like {{"key":"value"}}')
 
 
 def one_line(text: str) -> str:
@@ -99,21 +109,30 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def json_values(text: str, what: str = "the data") -> list[Any]:
+def place_in(text: str, position: int) -> str:
+    """Return where a position of `text` is, from line 1 and column 1 on."""
+    line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+    return f"line {line}, column {column}"
+
+
+def json_values(text: str, what: str = "the data", *, place: Place | None = None) -> list[Any]:
     """Return the JSON values that `text` holds one after the other; `what` names it in errors.
+
+    `place` says where a position is, when `text` is not what was given.
 
     Raises:
         RequestError: `text` is not JSON.
     """
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
+    place = place or partial(place_in, text)
     values = []
     position = _skip_space(text, 0)
     while position < len(text):
         try:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            where = f"at line {error.lineno}, column {error.colno}"
-            raise RequestError(f"{what} is not JSON: {error.msg.removesuffix(' at')} {where}") from None
+            problem = error.msg.removesuffix(" at")
+            raise RequestError(f"{what} is not JSON: {problem} at {place(error.pos)}") from None
         except RecursionError:
             raise RequestError(f"{what} is not JSON that can be sent: nested too deep") from None
         except RequestError:
@@ -134,7 +153,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         names = [name for name, _ in pairs]
-        raise RequestError(f"the field {max(names, key=names.count)!r} is given twice in one object")
+        raise RequestError(
+            f"the field {brief(repr(max(names, key=names.count)))} is given twice in one object"
+        )
     return result
 
 
@@ -145,8 +166,7 @@ def _type_name(method: Method) -> str:
 def _explained(method: Method, error: str) -> str:
     if (match := _NO_FIELD.search(error)) is None:
         said = one_line(error).replace(" field: Failed to parse ", ".")  # one path, however deep
-        return f"{_type_name(method)}: {said.rstrip('.')}"
+        return f"{_type_name(method)}: {brief(said.rstrip('.'), _MOST_EXPLAINED)}"
     fields = method.pool.FindMessageTypeByName(match[1]).fields
-    return (
-        f"{match[1]} has no field {match[2]!r}; it has: {', '.join(field.name for field in fields) or 'none'}"
-    )
+    names = ", ".join(field.name for field in fields) or "none"
+    return f"{match[1]} has no field {brief(repr(match[2]))}; it has: {names}"

@@ -142,13 +142,11 @@ class _Rendered:
         self._select: Callable[[int], Sequence[_Message]] = self._in_turn
         if method.client_streaming:
             count = data.stream_messages if data.dynamic else None
-            stream = tuple(messages if count is None else islice(cycle(messages), count))
-            if len(stream) > MAX_DYNAMIC_MESSAGES and data.dynamic:
-                raise ConfigError(
-                    "stream-call-count",
-                    len(stream),
-                    f"at most {MAX_DYNAMIC_MESSAGES} with --stream-dynamic-messages",
-                )
+            number = len(messages) if count is None else count
+            if data.dynamic and number > MAX_DYNAMIC_MESSAGES:
+                accepted = f"at most {MAX_DYNAMIC_MESSAGES} with --stream-dynamic-messages"
+                raise ConfigError("stream-call-count", number, accepted)
+            stream = tuple(islice(cycle(messages), number))
             self._select = lambda _: stream
 
     def __reduce__(self) -> tuple[Callable[[Method, Data], RequestSource], tuple[Method, Data]]:

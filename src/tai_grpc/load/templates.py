@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple, NoReturn
 
+from tai_grpc.errors import brief
 from tai_grpc.load.errors import RequestError
 from tai_grpc.load.methods import Method
 
@@ -117,10 +118,10 @@ class Names:
             self._with_uuid |= name == ".UUID"
             return self._variables[name]
         if (function := self._functions.get(name)) is None:
-            raise RequestError(f"{where}: {action} is not known here; there are {self._listed()}")
+            raise RequestError(f"{where}: {brief(action)} is not known here; there are {self._listed()}")
         if not all(_WHOLE.fullmatch(argument) for argument in arguments):
-            raise RequestError(f"{where}: {action}: its arguments are whole numbers")
-        return function(f"{where}: {action}", [int(argument) for argument in arguments])
+            raise RequestError(f"{where}: {brief(action)}: its arguments are whole numbers")
+        return function(f"{where}: {brief(action)}", [int(argument) for argument in arguments])
 
     def _listed(self) -> str:
         names: Iterable[str] = (*self._variables, *self._constants)

@@ -6,17 +6,14 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
-from aio.certificates import Certificates
 from cli.command import Ran, on_a_terminal, ran, shell, started, tai_grpc
 from cli.load.plans import write_protoset
 from load.echo import POOL, SERVICE, Echo, echo_server
@@ -244,29 +241,27 @@ async def test_there_are_many_forms_of_the_report(echo: Echo, form: str) -> None
     assert result.out.strip()
 
 
-async def test_ctrl_c_ends_the_run_with_the_report_so_far(echo: Echo) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_and_sigterm_end_the_run_with_the_report_so_far(
+    echo: Echo, number: signal.Signals
+) -> None:
     echo.expected_waiting = 3
     call = ("--call", "echo.v1.Echo/Wait", "-c", "3", "-O", "json")
     async with started("load", echo.address, *call) as process:
         await echo.all_waiting.wait()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         result = await ran(process)
-    assert (result.code, result.err) == (130, "")
+    assert (result.code, result.err) == (128 + number, "")
     assert (result.json["endReason"], result.json["count"], result.json["abandoned"]) == ("cancel", 0, 3)
 
 
-async def test_ctrl_c_ends_the_program_while_it_connects(tmp_path: Path) -> None:
-    """Here, to a host that takes connections and says nothing."""
-    loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.setblocking(False)
-        declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        async with started("load", address, *declared, "--connect-timeout", "20s") as process:
-            connected, _ = await loop.sock_accept(silent)
-            process.send_signal(signal.SIGINT)
-            assert await ran(process) == Ran(-signal.SIGINT, "", "")
-            connected.close()
+async def test_a_report_goes_to_whoever_reads_a_named_pipe(echo: Echo, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_text))
+    result = await _load(echo, "Unary", "-n", "3", "-o", str(pipe))
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert "\n  Count:\t3\n" in await reading
 
 
 DEAF = """
@@ -322,43 +317,6 @@ async def test_a_service_without_reflection_is_called_by_its_files(tmp_path: Pat
         assert "the server has no reflection, and 'echo.v1.Echo' is not built in" in result.error
 
 
-@pytest.mark.parametrize("implementation", [grpc.aio, aio], ids=["grpcio", "native"])
-async def test_a_server_with_tls_is_asked_for_its_services_and_loaded(
-    tmp_path: Path, implementation: Any
-) -> None:
-    certificates = Certificates(tmp_path)
-    for name in ("client_chain", "client_key"):
-        (tmp_path / name).write_bytes(getattr(certificates, name))
-    server = implementation.server()
-    echo = Echo()
-    server.add_generic_rpc_handlers((echo.handlers(),))
-    enable_server_reflection((SERVICE,), server, pool=POOL)
-    credentials = implementation if implementation is aio else grpc
-    port = server.add_secure_port(
-        "127.0.0.1:0",
-        credentials.ssl_server_credentials(
-            [(certificates.server_key, certificates.server_chain)],
-            root_certificates=certificates.authority,
-            require_client_auth=True,
-        ),
-    )
-    await server.start()
-    try:
-        call = ("load", f"127.0.0.1:{port}", "--call", "echo.v1.Echo/Unary", "-n", "20", "-c", "2")
-        authority = ("--cacert", str(certificates.authority_file))
-        ours = ("--cert", str(tmp_path / "client_chain"), "--key", str(tmp_path / "client_key"))
-        assert (await tai_grpc(*call, *authority, *ours)).code == 0
-        assert (await tai_grpc(*call, *authority, *ours, "--cname", "localhost")).code == 0
-        assert (await tai_grpc(*call, "--skipTLS", *ours)).code == 0
-        assert echo.calls["Unary"] == 60
-        for wrong in (authority, (*authority, *ours, "--cname", "other.example"), ("--tls", *ours), ()):
-            result = await tai_grpc(*call, *wrong)
-            assert result.code == 2, result
-            assert f"127.0.0.1:{port}" in result.error
-    finally:
-        await server.stop(None)
-
-
 async def test_a_server_on_a_socket_is_loaded_and_its_authority_is_as_asked_for(tmp_path: Path) -> None:
     server = aio.server()
     echo = Echo()
@@ -395,7 +353,14 @@ async def test_reflection_may_have_metadata_of_its_own(echo: Echo) -> None:
         ("Unary", ("--fail-if", "p99"), "'p99' is not a threshold: write NAME, one of > >= < <="),
         ("Nope", (), "echo.v1.Echo has no method 'Nope'; it has: Unary"),
         ("Unary", ("--skipFirst", "5"), "--skipFirst is not supported: give --warmup"),
-        ("Unary", ("--cacert", "/dev/null"), "cacert="),
+        ("Unary", ("--cacert", "/dev/null"), "cacert='/dev/null': expected certificates as PEM"),
+        (
+            "Unary",
+            ("--cert", "/dev/null", "--key", "/dev/null"),
+            "cert, key='/dev/null, /dev/null': expected",
+        ),
+        ("Unary", ("-m", "te:x"), "metadata key 'te': the protocol's own"),
+        ("Unary", ("--reflect-metadata", "te:x"), "metadata key 'te': the protocol's own"),
         ("Unary", ("-d", '{"big":' + "1" * 5000 + "}"), "the data is not JSON that can be sent: "),
         ("Unary", ("--processes", "100000"), "processes=100000: expected an int from 1 to 256"),
         (
@@ -414,30 +379,9 @@ async def test_what_cannot_be_run_is_one_line_and_exit_2(
     assert echo.calls.total() == 0
 
 
-async def test_a_refused_connection_is_one_line_and_exit_2(tmp_path: Path) -> None:
-    async with echo_server() as server:
-        address = server.address
-    asked = await tai_grpc("load", address, "--call", "tai.v1.Governor/HealthCheck")
-    assert asked.code == 2
-    assert asked.error.startswith(f"tai-grpc: cannot reach {address}: connection refused")
-    declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
-    not_asked = await tai_grpc("load", address, *declared)
-    assert not_asked.code == 2
-    assert not_asked.error == f"tai-grpc: cannot connect to {address}: Connection refused"
-
-
 async def test_a_request_that_cannot_be_rendered_in_the_run_ends_it(echo: Echo) -> None:
     data = '{"raw":"abc{{.RequestNumber}}"}'  # which with two digits is no base64
     result = await _load(echo, "Unary", "-d", data, "-n", "1000")
     assert result.code == 2
     assert "raw" in result.error
     assert "Cut short, as a request could not be made: " in result.out
-
-
-async def test_a_host_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
-        result = await tai_grpc("load", address, *declared, "--connect-timeout", "200ms")
-    assert result.code == 2
-    assert result.error.startswith(f"tai-grpc: cannot connect to {address}: ")

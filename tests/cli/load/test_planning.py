@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aio.certificates import Certificates
 from cli.load.plans import HOST, planned, refused, write_protoset
 from tai_grpc.cli.load import command
 from tai_grpc.cli.load.ghz import LEFT_OUT
@@ -82,6 +83,10 @@ def test_the_defaults_are_those_of_ghz_but_for_waiting_at_the_end(plan_of: Any) 
         (("--connect-timeout", "1s"), {"connect_timeout": 1.0}),
         (("--cpus", "2"), {"threads": 2, "connections": 2}),
         (("--threads", "2", "--connections", "5"), {"threads": 2, "connections": 5}),
+        (("--cpus", "2", "--connections", "1"), {"threads": 1, "connections": 1}),
+        (("--cpus", "2", "-c", "1"), {"threads": 1, "connections": 1}),
+        (("--cpus", "4", "--connections", "6", "--processes", "2"), {"threads": 3, "connections": 6}),
+        (("--cpus", "4", "-c", "6", "--processes", "2"), {"threads": 3, "connections": 6}),
         (("--max-recv-message-size", "4MB"), {"max_message_bytes": 4_000_000}),
         (("--max-recv-message-size", "1.5 KiB"), {"max_message_bytes": 1536}),
         (("--max-recv-message-size", "77"), {"max_message_bytes": 77}),
@@ -106,13 +111,12 @@ def test_an_option_is_in_the_plan(plan_of: Any, arguments: tuple[str, ...], chan
 
 
 def test_pem_texts_are_read_from_their_files(plan_of: Any, tmp_path: Path) -> None:
-    for name in ("ca", "cert", "key"):
-        (tmp_path / name).write_text(f"the {name}")
-    files = [
-        f"--{option}={tmp_path / name}"
-        for option, name in zip(("cacert", "cert", "key"), ("ca", "cert", "key"), strict=True)
-    ]
-    assert plan_of(*files).tls == TlsPlan(ca=b"the ca", certificate=b"the cert", key=b"the key")
+    made = Certificates(tmp_path)
+    texts = {"cacert": made.authority, "cert": made.client_chain, "key": made.client_key}
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+    plan = plan_of(*(f"--{name}={tmp_path / name}" for name in texts))
+    assert plan.tls == TlsPlan(ca=made.authority, certificate=made.client_chain, key=made.client_key)
 
 
 @pytest.mark.parametrize(
@@ -449,11 +453,10 @@ def test_what_ghz_has_besides_is_refused_with_the_way_out(name: str, refusal_of:
         (("-t", "2h"), "timeout=7200.0: expected a number above 0 and up to 3600"),
         (("--duration-stop", "now"), "'now' is not one of 'wait', 'close', 'ignore'"),
         (("--connections", "60"), "connections=60: expected at most concurrency (50)"),
-        (("--cpus", "0"), "threads=0: expected an int from 1 to 256"),
-        (("--cpus", "100000"), "threads=100000: expected an int from 1 to 256"),
-        (("-c", "1", "--cpus", "2"), "concurrency=1: expected at least one a thread and a host (2)"),
-        (("-c", "1", "--processes", "2"), "concurrency=1: expected at least one a thread and a host (2)"),
-        (("-c", "1", "other.example:1"), "concurrency=1: expected at least one a thread and a host (2)"),
+        (("--cpus", "0"), "cpus=0: expected an int from 1 to 256"),
+        (("--cpus", "100000"), "cpus=100000: expected an int from 1 to 256"),
+        (("-c", "1", "--processes", "2"), "concurrency=1: expected at least one a host and a process (2)"),
+        (("-c", "1", "other.example:1"), "concurrency=1: expected at least one a host and a process (2)"),
         (("--authority", "a b"), "'a b': expected printable ASCII without spaces"),
         (("--authority", "\u00fcmlaut.example"), "expected printable ASCII without spaces"),
         (("--max-recv-message-size", "big"), "'big': expected bytes, or a size like 4MB or 64MiB"),
@@ -495,6 +498,18 @@ def test_what_cannot_be_is_said_in_one_line(refusal_of: Any, arguments: tuple[st
         message = refusal_of(*arguments)
     assert said in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("count", ["-5", "1000000000"])
+def test_a_wrong_number_of_dynamic_messages_is_named(refusal_of: Any, count: str) -> None:
+    arguments = (
+        "--stream-dynamic-messages",
+        "--stream-call-count",
+        count,
+        "-d",
+        '{"big":{{.RequestNumber}}}',
+    )
+    assert refusal_of(*arguments, method="Collect").startswith(f"stream-call-count={count}: expected ")
 
 
 def test_serialized_messages_cannot_be_dynamic(refusal_of: Any, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from load.report.results import histogram, interval, result
 from tai_grpc import LatencyHistogram
-from tai_grpc.load.report.distribution import Distribution
+from tai_grpc.load.report.distribution import Distribution, tops
 from tai_grpc.load.report.figures import LATE_NS, PERCENTAGES, ROWS, Figures, even, late, measured
 from tai_grpc.load.result import Interval
 
@@ -82,6 +82,21 @@ def test_every_call_is_in_one_row_and_not_above_its_mark(values: list[int]) -> N
         assert row.count <= sum(1 for value in values if low <= value <= high)
         assert row.mark_ns > below
         below = row.mark_ns
+
+
+@given(some, layouts)
+def test_a_row_ends_where_a_bucket_does(values: list[int], made: LatencyHistogram) -> None:
+    made.record_many(np.array(values, dtype=np.int64))
+    buckets = Distribution.of(made)
+    assert tops(made, buckets.low).tolist() == tops(made, buckets.high).tolist() == buckets.high.tolist()
+    assert (tops(made, buckets.high + 1) > buckets.high).all()
+
+
+@pytest.mark.parametrize("ns", [1, 1_234_567, 20_000_000_000])
+def test_calls_that_took_equally_long_are_one_row(ns: int) -> None:
+    for values in ([ns], [ns, ns, ns]):
+        (row,) = Figures.of(histogram(values)).rows
+        assert (row.count, row.mark_ns) == (len(values), histogram(values).max)
 
 
 def test_figures_of_nothing_are_zero() -> None:

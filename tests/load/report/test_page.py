@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,6 +101,14 @@ def _boxes(browser: Browser, selector: str) -> list[list[float]]:
     return found
 
 
+def _points(browser: Browser, chart: str, series: str) -> list[tuple[float, float]]:
+    """The corners of a line, in the chart's own pixels."""
+    path = f'#{chart} path[data-series="{series}"]'
+    d: str = browser.run(f"return document.querySelector({path!r}).getAttribute('d')")
+    corners = (corner.split(",") for corner in d.removeprefix("M").split("L"))
+    return [(float(x), float(y)) for x, y in corners]
+
+
 def test_every_chart_is_drawn_and_the_console_is_silent(browser: Browser, tmp_path: Path) -> None:
     _show(browser, ordinary(20), tmp_path)
     for chart in CHARTS:
@@ -122,16 +131,55 @@ def test_lines_go_through_the_figures(browser: Browser, tmp_path: Path) -> None:
     """A run with one slow second: the peak is there, where it was, and as high as the axis says."""
     seconds = [interval(float(i), [4_000_000 if i == 3 else 2_000_000] * 100) for i in range(8)]
     _show(browser, result(seconds), tmp_path)
-    d = browser.run(
-        """return document.querySelector('#latency path[data-series="99 %"]').getAttribute("d")"""
-    )
-    points = [tuple(map(float, point.split(","))) for point in d.removeprefix("M").split("L")]
-    assert len(points) == 8
-    heights = [y for _, y in points]
+    points = _points(browser, "latency", "99 %")
+    starts, ends = points[::2], points[1::2]
+    assert len(starts) == 8
+    heights = [y for _, y in starts]
+    assert heights == [y for _, y in ends]
     assert heights.index(min(heights)) == 3
     floor = browser.run("""return Number(document.querySelector("#latency line.axis").getAttribute("y1"))""")
     assert (floor - heights[3]) / (floor - heights[0]) == pytest.approx(2, rel=0.01)
-    assert points[1][0] - points[0][0] == pytest.approx(points[7][0] - points[6][0], abs=0.2)
+    assert [x for x, _ in starts[1:]] == [x for x, _ in ends[:-1]]
+    left, right = browser.run(
+        """return ["x1", "x2"].map((each) =>
+            Number(document.querySelector("#latency line.axis").getAttribute(each)))"""
+    )
+    assert (starts[0][0], ends[-1][0]) == (left, right)
+    assert starts[1][0] - starts[0][0] == pytest.approx((right - left) / 8, abs=0.2)
+
+
+def test_a_rate_is_that_of_its_interval_alone(browser: Browser, tmp_path: Path) -> None:
+    """Between a second in which calls failed and one in which none did there is no slope."""
+    seconds = [interval(float(i), [2_000_000] * 100, failed=40 if i == 2 else 0) for i in range(4)]
+    _show(browser, result(seconds), tmp_path)
+    points = _points(browser, "throughput", "failed a second")
+    assert len({y for _, y in points}) == 2
+    assert points[3][0] == points[4][0]
+    assert points[3][1] > points[4][1]
+
+
+def test_no_text_is_cut_off(browser: Browser, tmp_path: Path) -> None:
+    statuses = Counter({"OK": 1, "FAILED_PRECONDITION": 1_234_567, "WWWWWWWWWWWWWWWWWWWWWWW": 3})
+    _show(browser, result([interval(0.0, [2_000_000])], statuses=statuses), tmp_path)
+    outside = browser.run(
+        """return [...document.querySelectorAll(".plot > svg text")].filter((each) => {
+            const text = each.getBoundingClientRect(), box = each.ownerSVGElement.getBoundingClientRect();
+            return text.left < box.left || text.right > box.right;
+        }).map((each) => each.textContent)"""
+    )
+    assert outside == []
+
+
+def test_no_card_touches_another(browser: Browser, tmp_path: Path) -> None:
+    """With the errors, whose card is as wide as the others together."""
+    _show(browser, ordinary(), tmp_path)
+    gap = browser.run(
+        """const cards = [...document.querySelectorAll(".tables .card")];
+        const boxes = cards.map((each) => each.getBoundingClientRect());
+        const errors = boxes.pop();
+        return Math.min(...boxes.map((each) => errors.top - each.bottom));"""
+    )
+    assert gap == 16
 
 
 def test_a_report_that_is_a_file_asks_for_nothing_else(browser: Browser, tmp_path: Path) -> None:

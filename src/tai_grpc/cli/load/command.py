@@ -15,10 +15,10 @@ from tai_grpc.cli.load.options import Options, options
 SUBCOMMANDS: Final = ("compare", "engine")
 
 EXIT_CODES: Final = (
-    ("0", "the load was made, and it held"),
-    ("1", "a call failed, a --fail-if condition holds, or the report cannot be written"),
+    ("0", "the load was made, and no --fail-if condition holds"),
+    ("1", "one holds; or a call failed, and none is about errors; or the report cannot be written"),
     ("2", "the command line or the data is wrong, the method is unknown, a host or process is not reached"),
-    ("130", "ended by Ctrl-C, with the report so far"),
+    ("130", "ended by Ctrl-C, 143 by SIGTERM: with the report so far"),
 )
 
 
@@ -60,11 +60,12 @@ def command(ctx: click.Context, /, **values: Any) -> None:
     it is an open loop: calls are due at that rate, and a latency counts from when its call was due, as its
     user sees it. Calls that were due and could not be sent are reported.
 
-    Data and metadata may have templates: {{.RequestNumber}} (from 0), {{.UUID}}, {{.Timestamp}} (RFC 3339),
-    {{.TimestampUnix}}, {{.TimestampUnixMilli}}, {{.TimestampUnixNano}}, {{.WorkerID}} (the request's number
-    modulo -c), {{.FullyQualifiedName}}, {{.ServiceName}}, {{.MethodName}}, {{.InputName}}, {{.OutputName}},
-    {{.IsClientStreaming}}, {{.IsServerStreaming}}; {{newUUID}}, {{randomString LENGTH}} and {{randomInt MIN
-    MAX}} (MAX is not reached). They may stand in strings and where numbers stand.
+    Data and metadata may have templates: {{.RequestNumber}} (from 0, the warm-up's too), {{.UUID}},
+    {{.Timestamp}} (RFC 3339), {{.TimestampUnix}}, {{.TimestampUnixMilli}}, {{.TimestampUnixNano}},
+    {{.WorkerID}} (the request's number modulo -c), {{.FullyQualifiedName}}, {{.ServiceName}},
+    {{.MethodName}}, {{.InputName}}, {{.OutputName}}, {{.IsClientStreaming}}, {{.IsServerStreaming}};
+    {{newUUID}}, {{randomString LENGTH}} and {{randomInt MIN MAX}} (MAX is not reached). They may stand in
+    strings and where numbers stand.
 
     Latencies are in nanoseconds, kept within 0.1 % in an HDR histogram, and cover the calls that ended with
     OK; failed ones are counted by status. Connections are made before the clock starts.

@@ -12,6 +12,7 @@ import click
 
 from tai_grpc.cli.load.ghz import LEFT_OUT
 from tai_grpc.cli.params import read_file
+from tai_grpc.errors import brief
 
 HOST: Final = "host"
 HOSTS: Final = "hosts"
@@ -74,7 +75,7 @@ def _value(path: str, key: str, value: Any, param: click.Parameter) -> Any:
         if isinstance(value, bool):
             return value
         raise click.BadParameter(
-            f"{path}: {key}: expected true or false, not {json.dumps(value, default=str)}"
+            f"{path}: {key}: expected true or false, not {brief(json.dumps(value, default=str))}"
         )
     if key in _JSON_OPTIONS and isinstance(value, (dict, list) if key == "data" else dict):
         value = json.dumps(value, ensure_ascii=False, default=str)

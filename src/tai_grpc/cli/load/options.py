@@ -291,7 +291,7 @@ _OPTIONS: Final = (
         default="10s",
         show_default=True,
         metavar="DURATION",
-        help="How long making a connection may take.",
+        help="How long making a connection may take, and each question to the server's reflection.",
     ),
     _connections.option(
         "--cpus",
@@ -299,7 +299,7 @@ _OPTIONS: Final = (
         type=int,
         default=1,
         show_default=True,
-        help="Threads that make the load, a core each; in each process.",
+        help="Threads that make the load, a core each; in each process. No more than it has connections.",
     ),
     _connections.option(
         "--processes",

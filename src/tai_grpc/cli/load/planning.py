@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import grpc
@@ -12,8 +12,10 @@ from click.core import ParameterSource
 
 from tai_grpc.checks import check_int
 from tai_grpc.cli import params
+from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.load.config_file import HOSTS
 from tai_grpc.cli.load.options import Options
+from tai_grpc.cli.load.waiting import waiting
 from tai_grpc.cli.rpc_failure import rpc_failure
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.channels import open_blocking_channel
@@ -32,12 +34,18 @@ from tai_grpc.load.plan import (
     TlsPlan,
 )
 from tai_grpc.load.protos import compile_proto, read_protoset
+from tai_grpc.load.reflection import status_of
 from tai_grpc.load.requests import Data, make_requests
 from tai_grpc.load.shapes import Change, Need, constant, line, steps
 from tai_grpc.status import Metadata
 
-_LOOKUP_TIMEOUT: Final = 20.0
 _SHAPE_OPTIONS: Final = ("load_start", "load_step", "load_end", "load_step_duration", "load_max_duration")
+
+
+class _NotBegunError(Failure):
+    """Nothing was measured yet."""
+
+    exit_code = 2
 
 
 def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
@@ -47,19 +55,24 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         click.UsageError: options are missing, or do not go together.
         ConfigError: a value is out of its range.
         RequestError: there is no such method, or the data does not fit it.
-        Failure: the server cannot be asked; with exit code 2.
+        Failure: the server cannot be asked.
     """
     hosts = _hosts(ctx, options)
     if options.call is None:
         raise click.UsageError("--call is missing: the method, like --call tai.v1.Governor/HealthCheck")
     given = _Given(ctx)
-    connections = _connections(options, len(hosts))
+    connections, threads = _sizes(options, len(hosts))
     total, duration = _amount(given, options)
     warmup = options.warmup or 0.0
     schedule = _schedule(given, options, Need(calls=total, warmup=warmup, duration=duration))
+    streaming = Streaming(
+        interval=options.stream_interval or 0.0,
+        messages=options.stream_call_count or None,
+        duration=options.stream_call_duration,
+    )
     tls = options.tls_plan()
     metadata = _metadata(options)
-    data = _data(given, options, metadata)
+    data = _data(given, options, metadata, streaming)
     labels = parse_string_map(options.tags, "tags")
     method = _method(given, options, hosts[0], tls, metadata)
     return LoadPlan(
@@ -79,13 +92,9 @@ def make_plan(ctx: click.Context, options: Options) -> LoadPlan:
         timeout=options.timeout or MAX_TIMEOUT,
         connections=connections,
         connect_timeout=options.connect_timeout,
-        threads=options.cpus,
+        threads=threads,
         max_message_bytes=options.max_recv_message_size,
-        streaming=Streaming(
-            interval=options.stream_interval or 0.0,
-            messages=options.stream_call_count or None,
-            duration=options.stream_call_duration,
-        ),
+        streaming=streaming,
         name=options.name,
         tags=labels,
     )
@@ -140,18 +149,23 @@ def _hosts(ctx: click.Context, options: Options) -> tuple[str, ...]:
     return tuple(hosts)
 
 
-def _connections(options: Options, hosts: int) -> int:
-    """Return how many were asked for, or else one a host and one a thread of all processes."""
-    if options.connections is not None:
-        return options.connections
-    # Errors are about what was given, and not about connections.
-    check_int("threads", options.cpus, 1, MAX_THREADS)
+def _sizes(options: Options, hosts: int) -> tuple[int, int]:
+    """Return how many connections there are, and how many threads a process has.
+
+    Connections are as many as were asked for, or else one a host and one a thread. A thread that would be
+    without a connection is left out: ghz has no such limit, and --cpus in its config files.
+    """
+    check_int("cpus", options.cpus, 1, MAX_THREADS)
     check_int("concurrency", options.concurrency, 1, MAX_CONCURRENCY)
-    needed = max(hosts, options.cpus * max(1, (options.processes or 0) + len(options.via)))
-    if options.concurrency < needed:
-        accepted = f"at least one a thread and a host ({needed})"
-        raise ConfigError("concurrency", options.concurrency, accepted)
-    return needed
+    processes = max(1, (options.processes or 0) + len(options.via))
+    connections = options.connections
+    if connections is None:
+        needed = max(hosts, processes)
+        if options.concurrency < needed:  # an error is about what was given, and not about connections
+            accepted = f"at least one a host and a process ({needed})"
+            raise ConfigError("concurrency", options.concurrency, accepted)
+        connections = min(max(hosts, options.cpus * processes), options.concurrency)
+    return connections, min(options.cpus, max(1, connections // processes))
 
 
 def _amount(given: _Given, options: Options) -> tuple[int | None, float | None]:
@@ -200,7 +214,7 @@ def _metadata(options: Options) -> tuple[str, ...]:
     return (*entries, *options.metadata_of_token())
 
 
-def _data(given: _Given, options: Options, metadata: Sequence[str]) -> Data:
+def _data(given: _Given, options: Options, metadata: Sequence[str], streaming: Streaming) -> Data:
     text: str | None = None
     binary: bytes | None = None
     match given.one_of("data", "data_file", "binary", "binary_file"):
@@ -222,7 +236,7 @@ def _data(given: _Given, options: Options, metadata: Sequence[str]) -> Data:
         functions=not options.disable_template_functions,
         workers=options.concurrency,
         dynamic=options.stream_dynamic_messages,
-        stream_messages=options.stream_call_count or None,
+        stream_messages=streaming.messages,
     )
 
 
@@ -249,10 +263,15 @@ def _reflection_metadata(options: Options, metadata: Sequence[str]) -> Metadata:
 
 
 def _from_server(options: Options, host: str, tls: TlsPlan | None, metadata: Metadata) -> Method:
+    call, timeout = options.call or "", options.connect_timeout
     try:
-        with open_blocking_channel(host, tls=tls, authority=options.authority) as channel:
-            return find_method(channel, options.call or "", timeout=_LOOKUP_TIMEOUT, metadata=metadata)
+        with (
+            waiting(f"asking {host} what {call} takes"),
+            open_blocking_channel(host, tls=tls, authority=options.authority) as channel,
+        ):
+            return find_method(channel, call, timeout=timeout, metadata=metadata)
     except grpc.RpcError as error:
-        failure: Any = rpc_failure(error, host, options.call or "")
-        failure.exit_code = 2  # nothing was measured yet
-        raise failure from None
+        said = rpc_failure(error, host, call, tls=tls is not None).message
+        if status_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+            said = f"{host}: no answer to reflection within {timeout:g} s (--connect-timeout)"
+        raise _NotBegunError(said) from None

@@ -1,4 +1,4 @@
-"""Runs a plan for `tai-grpc load`: Ctrl-C, the report, the exit code."""
+"""Runs a plan for `tai-grpc load`: Ctrl-C and SIGTERM, the report, the exit code."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import click
 from rich.console import Console
 
-from tai_grpc.cli.app import INTERRUPTED
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.files import check_writable, write
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.load.planning import make_plan
-from tai_grpc.load.errors import RequestError
+from tai_grpc.cli.load.waiting import waiting
+from tai_grpc.cli.unreachable import advice
+from tai_grpc.load.errors import RequestError, UnreachableError
 from tai_grpc.load.live import LiveView
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.report import FORMATS
 from tai_grpc.load.result import EndReason, LoadResult
 from tai_grpc.load.thresholds import Threshold, breaches, parse_threshold
+
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Stop(threading.Event):
+    """Ends the run. `number` is that of the signal which has set it."""
+
+    number: int = signal.SIGINT
 
 
 def run(ctx: click.Context, options: Options) -> None:
@@ -42,12 +52,13 @@ def run(ctx: click.Context, options: Options) -> None:
     _check_output(options.output)
     started_by = _started_by(options)
     plan = make_plan(ctx, options)
-    result = _made(plan, started_by)
+    stop = _Stop()
+    result = _made(plan, started_by, stop)
     _write(options.output, FORMATS[options.form](result))
     if result.failure:
         raise RequestError(result.failure)
     if result.end_reason is EndReason.CANCEL:
-        ctx.exit(INTERRUPTED)
+        ctx.exit(128 + stop.number)
     _judge(result, thresholds)
 
 
@@ -60,21 +71,27 @@ def _started_by(options: Options) -> list[list[str]] | None:
     return commands(options.processes or 0, options.via)
 
 
-def _made(plan: LoadPlan, started_by: list[list[str]] | None) -> LoadResult:
-    """Make the load. Until all is connected Ctrl-C ends the process, and from then on the run."""
+def _made(plan: LoadPlan, started_by: list[list[str]] | None, stop: _Stop) -> LoadResult:
+    """Make the load. Until all is connected Ctrl-C and SIGTERM end the process, and from then on the run."""
     from tai_grpc.load.coordinator import coordinate  # noqa: PLC0415 - not every build has them
     from tai_grpc.load.run import run_plan  # noqa: PLC0415
 
-    stop, view = threading.Event(), LiveView(plan)
+    view = LiveView(plan)
     with ExitStack() as stack:
+        connecting = stack.enter_context(ExitStack())
+        connecting.enter_context(waiting(f"connecting to {', '.join(plan.hosts)}"))
 
         def connected() -> None:
-            stack.enter_context(_stopped_by_ctrl_c(stop))
+            connecting.close()
+            stack.enter_context(_stopped_by_signals(stop))
             stack.enter_context(view)
 
-        if started_by is None:
-            return run_plan(plan, watch=view.show, stop=stop, connected=connected)
-        return coordinate(plan, started_by, watch=view.show, stop=stop, connected=connected)
+        try:
+            if started_by is None:
+                return run_plan(plan, watch=view.show, stop=stop, connected=connected)
+            return coordinate(plan, started_by, watch=view.show, stop=stop, connected=connected)
+        except UnreachableError as error:
+            raise UnreachableError(f"{error}; {advice(str(error), tls=plan.tls is not None)}") from None
 
 
 def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
@@ -90,28 +107,29 @@ def _judge(result: LoadResult, thresholds: Sequence[Threshold]) -> None:
 
 
 @contextmanager
-def _stopped_by_ctrl_c(stop: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C set `stop` and the second one end the process.
+def _stopped_by_signals(stop: _Stop) -> Iterator[None]:
+    """Let the first one of `_STOPPING` set `stop` and the second one end the process.
 
-    A SIGINT that is ignored stays so.
+    One that is ignored stays so.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             Console(stderr=True).show_cursor()  # which the view has hidden
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGINT)
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stop.number = number
         stop.set()
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGINT, interrupt)
+    before = {each: signal.getsignal(each) for each in _STOPPING}
+    heard = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    for each in heard:
+        signal.signal(each, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in heard.items():
+            signal.signal(each, handler)
 
 
 def _check_output(name: str) -> None:

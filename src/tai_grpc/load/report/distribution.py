@@ -14,6 +14,22 @@ from tai_grpc.resilience import LatencyHistogram
 Int64s = NDArray[np.int64]
 
 
+def _layout(histogram: LatencyHistogram) -> tuple[int, int]:
+    """Return the powers of two that are `unit` and half the number of buckets that are one unit wide."""
+    unit = histogram.lowest.bit_length() - 1
+    half = (2 * 10**histogram.significant_digits - 1).bit_length() - 1
+    return unit, half
+
+
+def tops(histogram: LatencyHistogram, values: Int64s) -> Int64s:
+    """Return the greatest value of the bucket that each of `values` is counted in."""
+    unit, half = _layout(histogram)
+    bits = np.frexp(values >> unit)[1].astype(np.int64)
+    width = np.maximum(0, bits - half - 1) + unit
+    result: Int64s = ((values >> width) + 1 << width) - 1
+    return result
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Distribution:
     """The buckets of a histogram that are not empty, in rising order: each from `low` up to `high`."""
@@ -29,8 +45,7 @@ class Distribution:
         The first 2^(h+1) buckets are one unit wide, then every 2^h are twice as wide as the 2^h before. A
         unit is the power of two at or below `lowest`; 2^(h+1) is the one at or above 2 * 10^digits.
         """
-        unit = histogram.lowest.bit_length() - 1
-        half = (2 * 10**histogram.significant_digits - 1).bit_length() - 1
+        unit, half = _layout(histogram)
         counts = histogram.counts
         indices = np.flatnonzero(counts)
         shift = np.maximum(0, (indices >> half) - 1)

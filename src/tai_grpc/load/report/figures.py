@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from tai_grpc.load.durations import format_duration
-from tai_grpc.load.report.distribution import Distribution
+from tai_grpc.load.report.distribution import Distribution, tops
 from tai_grpc.load.result import HostResult, Interval, LoadResult
 from tai_grpc.load.series import joined
 from tai_grpc.resilience import LatencyHistogram
@@ -113,9 +113,10 @@ def from_zero(interval: Interval) -> Interval:
 
 
 def _rows(latencies: LatencyHistogram) -> tuple[Row, ...]:
-    """Rows at equal distances from fastest to slowest; fewer than `ROWS` where these are close."""
+    """Rows at equal distances from fastest to slowest, but none finer than the histogram's own buckets."""
     seen = Distribution.of(latencies)
-    marks = np.unique(np.linspace(latencies.min, latencies.max, ROWS).round().astype(np.int64))
+    places = np.linspace(latencies.min, latencies.max, ROWS).round().astype(np.int64)
+    marks = np.unique(tops(latencies, places))
     counts = np.zeros(len(marks), dtype=np.int64)
     np.add.at(counts, np.searchsorted(marks, seen.low), seen.counts)
     total = seen.total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tai_grpc.load.durations import to_ns
 from tai_grpc.load.plan import LoadPlan, Schedule
 
 
@@ -30,20 +31,20 @@ def options(plan: LoadPlan) -> dict[str, Any]:
     if plan.total is not None:
         found["total"] = plan.total
     if plan.duration is not None:
-        found |= {"duration": _ns(plan.duration), "duration-stop": plan.at_end.value}
+        found |= {"duration": to_ns(plan.duration), "duration-stop": plan.at_end.value}
     found |= {
-        "warmup": _ns(plan.warmup),
-        "timeout": _ns(plan.timeout),
-        "dial-timeout": _ns(plan.connect_timeout),
+        "warmup": to_ns(plan.warmup),
+        "timeout": to_ns(plan.timeout),
+        "dial-timeout": to_ns(plan.connect_timeout),
         "threads": plan.threads,
         "max-recv-message-size": plan.max_message_bytes,
     }
     if plan.method.client_streaming or plan.method.server_streaming:
-        found["stream-interval"] = _ns(plan.streaming.interval)
+        found["stream-interval"] = to_ns(plan.streaming.interval)
         if plan.streaming.messages is not None:
             found["stream-call-count"] = plan.streaming.messages
         if plan.streaming.duration is not None:
-            found["stream-call-duration"] = _ns(plan.streaming.duration)
+            found["stream-call-duration"] = to_ns(plan.streaming.duration)
     return found
 
 
@@ -56,14 +57,10 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
     else:
         found["schedule"] = [
             {
-                "duration": None if segment.duration is None else _ns(segment.duration),
+                "duration": None if segment.duration is None else to_ns(segment.duration),
                 "start": segment.start,
                 "end": segment.end,
             }
             for segment in schedule.segments
         ]
     return found | {"arrivals": schedule.arrivals.value}
-
-
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)

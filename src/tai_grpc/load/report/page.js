@@ -75,7 +75,8 @@
     }).observe(plot);
   };
 
-  // A chart of lines over one axis. `chart`: x, the series with y (null: none), the ticks and names of both axes.
+  // A chart of lines over one axis. `chart`: x, the series with y (null: none), the ticks and names of both axes;
+  // `span` where a value is not that of one x but of all from one to another.
   const lines = (id, chart) => {
     const card = document.getElementById(id);
     if (!card) return;
@@ -91,6 +92,7 @@
       svg("line", { x1: 0, x2: 22, y1: 5, y2: 5, class: `line ${series.style}` }, sample);
       entry.append(series.name);
     }
+    const span = chart.span || ((i) => [chart.x[i]]);
     const lowest = Math.min(...values.filter((value) => value > 0)), highest = Math.max(...values);
     let log = Boolean(chart.canBeLog) && highest > 20 * lowest;
     if (chart.canBeLog) {
@@ -133,7 +135,7 @@
         let piece = [];
         const pieces = [piece];
         series.y.forEach((value, i) => {
-          if (value !== null) piece.push([px(chart.x[i]), py(value)]);
+          if (value !== null) piece.push(...span(i).map((x) => [px(x), py(value)]));
           else if (piece.length) pieces.push(piece = []);
         });
         for (const points of pieces.filter((each) => each.length)) {
@@ -185,11 +187,16 @@
       empty(card, none);
       return;
     }
-    const longest = (texts) => Math.max(...texts.map((text) => text.length)) * 6.6 + 10;
+    const widest = (texts) => {
+      const probe = svg("svg", {}, plot);
+      const widths = texts.map((text) => svg("text", {}, probe, text).getComputedTextLength());
+      probe.remove();
+      return Math.ceil(Math.max(...widths));
+    };
     let picture = null;
     const draw = () => {
       const width = Math.max(plot.clientWidth, 240);
-      const left = Math.min(longest(rows.map((row) => row.name)), width / 2), right = longest(rows.map((row) => row.text));
+      const left = widest(rows.map((row) => row.name)) + 10, right = widest(rows.map((row) => row.text)) + 10;
       const across = Math.max(width - left - right, 20);
       const drawing = svg("svg", {
         viewBox: `0 0 ${width} ${rows.length * 22}`, height: rows.length * 22, role: "img",
@@ -214,6 +221,7 @@
   const time = {
     x: middle, nameX: "seconds since measuring began", tickX: (value) => String(Number(value.toPrecision(6))),
     scaleX: (count) => linear(0, end, Math.max(count, 2)),
+    span: (i) => [data.start[i], data.start[i] + data.length[i]],
     tipX: (i) => `${seconds(data.start[i])} to ${seconds(data.start[i] + data.length[i])}`,
   };
   lines("latency", {
