@@ -13,7 +13,6 @@ from load.echo import POOL, SERVICE, Echo, echo_server
 from transports import TRANSPORTS
 
 
-
 class Call:
     """`tai-grpc call` on one transport."""
 
@@ -245,9 +244,10 @@ async def test_a_server_with_tls_is_called_with_a_certificate_and_a_token(
         for options, why in {
             trust: "it closed the connection at once; if it asks for a certificate, give --cert and --key",
             (): "it closed the connection at once; if the server speaks TLS, give --tls, or --cacert FILE",
-            ("--tls",): f"its certificate is refused: unable to get local issuer certificate; "
+            ("--tls",): "its certificate is refused: unable to get local issuer certificate; "
             "give its authority by --cacert FILE, or --skipTLS",
-            (*trust, "--cname", "a.example"): f"its certificate is refused: {}; give the certificate's name by --cname, or --skipTLS",
+            (*trust, "--cname", "a.example"): "its certificate is refused: {}; "
+            "give the certificate's name by --cname, or --skipTLS",
         }.items():
             ran = await tai_grpc(*call, *options)
             assert ran.code == 2
