@@ -1,0 +1,9 @@
+"""Settings of all tests."""
+
+from hypothesis import HealthCheck, settings
+
+# How long an example takes depends on who else uses the machine, and no test shall fail by chance.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.load_profile("tests")
