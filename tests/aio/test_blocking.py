@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Background:
     """An event loop in a thread, with servers on it."""
 
     def __init__(self) -> None:
+        self.hanging = 0
+        """How many calls of Hang have come."""
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -60,7 +62,8 @@ class Background:
 
     async def _serve(self, credentials: Any, address: str) -> str:
         server = aio.server(options=(("grpc.so_reuseport", 0),))
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", HANDLERS),))
+        handlers = {**HANDLERS, "Hang": grpc.unary_unary_rpc_method_handler(self._hang)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
         if credentials is None:
             port = server.add_insecure_port(address)
         else:
@@ -68,6 +71,11 @@ class Background:
         await server.start()
         self._stack.push_async_callback(server.stop, None)
         return address if address.startswith("unix:") else f"localhost:{port}"
+
+    async def _hang(self, request: bytes, context: Any) -> bytes:
+        self.hanging += 1
+        await asyncio.Event().wait()
+        return request
 
     def stop_servers(self) -> None:
         self.run(self._stack.aclose())
@@ -90,11 +98,6 @@ async def fail(request: bytes, context: Any) -> bytes:
     return request
 
 
-async def hang(request: bytes, context: Any) -> bytes:
-    await asyncio.Event().wait()
-    return request
-
-
 async def count(request: bytes, context: Any) -> AsyncIterator[bytes]:
     number, size = map(int, request.split())
     for _ in range(number):
@@ -113,7 +116,6 @@ async def upper(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[b
 HANDLERS: dict[str, Any] = {
     "One": grpc.unary_unary_rpc_method_handler(one),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
-    "Hang": grpc.unary_unary_rpc_method_handler(hang),
     "Count": grpc.unary_stream_rpc_method_handler(count),
     "Join": grpc.stream_unary_rpc_method_handler(join),
     "Upper": grpc.stream_stream_rpc_method_handler(upper),
@@ -144,6 +146,13 @@ def opened() -> Iterator[Callable[..., BlockingChannel]]:
 
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def error_of(call: Callable[[], Any]) -> BlockingRpcError:
@@ -433,19 +442,16 @@ def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: B
     blocking_channel(target).close()
     before = descriptors(), threading.active_count()
     channel = blocking_channel(target)
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool, closing(channel):
         hanging = [
             pool.submit(error_of, lambda: channel.unary_unary("/test.Echo/Hang")(b"")) for _ in range(4)
         ]
         assert channel.unary_unary("/test.Echo/One")(b"a") == b"a"
-        while sum(future.running() for future in hanging) < 4:
-            time.sleep(0.001)
+        wait_until(lambda: background.hanging == 4)
         channel.close()
         assert {future.result(20).code() for future in hanging} == {StatusCode.CANCELLED}
-    end = time.monotonic() + 20
-    while (descriptors(), threading.active_count()) != before:  # the server, which is here too, closes later
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    # The server, which is here too, closes later.
+    wait_until(lambda: (descriptors(), threading.active_count()) == before)
     with pytest.raises(ValueError, match="closed channel"):
         channel.unary_unary("/test.Echo/One")(b"a")
     channel.close()
@@ -453,7 +459,7 @@ def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: B
     assert dropped.unary_unary("/test.Echo/One")(b"a") == b"a"
     del dropped
     gc.collect()
-    assert descriptors() == before[0]
+    wait_until(lambda: descriptors() == before[0])
 
 
 def test_a_signals_handler_may_end_the_wait_or_close_the_channel(background: Background) -> None:
