@@ -112,7 +112,6 @@ def extensions() -> list[Extension]:
                 continue
             compile_args += native[source.parent.name][0]
             link_args += native[source.parent.name][1]
-        _forget_outdated(source)
         made.append(
             Extension(
                 f"tai_grpc._ext.{source.parent.name}.{source.stem}",
@@ -174,11 +173,14 @@ class BuildPy(build_py):
 
 
 class BuildExt(build_ext):
+    """Generates the C code only when it is to be compiled: an sdist and a query of the metadata need none."""
+
     def finalize_options(self) -> None:
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self) -> None:
+        self._generate()
         native = [each for each in self.extensions if each.name.split(".")[2] in NATIVE_FOLDERS]
         if native:
             macros = [
@@ -190,11 +192,22 @@ class BuildExt(build_ext):
                 extension.define_macros += macros
         super().build_extensions()
 
+    def _generate(self) -> None:
+        for extension in self.extensions:
+            _forget_outdated(Path(extension.sources[0]))
+        generated = name_constructors(
+            cythonize(
+                self.extensions,
+                nthreads=self.parallel,
+                include_path=["src"],
+                build_dir=CYTHON_BUILD.as_posix(),
+            )
+        )
+        sources = {each.name: each.sources for each in generated}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
 
-os.chdir(ROOT)
-setup(
-    ext_modules=name_constructors(
-        cythonize(extensions(), include_path=["src"], build_dir=CYTHON_BUILD.as_posix())
-    ),
-    cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
-)
+
+if __name__ == "__main__":  # which a process that generates code is not
+    os.chdir(ROOT)
+    setup(ext_modules=extensions(), cmdclass={"build_py": BuildPy, "build_ext": BuildExt})

@@ -19,6 +19,8 @@ class Background:
     """An event loop in a thread, with servers on it."""
 
     def __init__(self) -> None:
+        self.hanging = 0
+        """How many calls of Hang have come."""
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -35,7 +37,8 @@ class Background:
 
     async def _serve(self, credentials: Any, address: str) -> str:
         server = aio.server(options=(("grpc.so_reuseport", 0),))
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", HANDLERS),))
+        handlers = {**HANDLERS, "Hang": grpc.unary_unary_rpc_method_handler(self._hang)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
         if credentials is None:
             port = server.add_insecure_port(address)
         else:
@@ -43,6 +46,11 @@ class Background:
         await server.start()
         self._stack.push_async_callback(server.stop, None)
         return address if address.startswith("unix:") else f"localhost:{port}"
+
+    async def _hang(self, request: bytes, context: Any) -> bytes:
+        self.hanging += 1
+        await asyncio.Event().wait()
+        return request
 
     def stop_servers(self) -> None:
         self.run(self._stack.aclose())
@@ -65,11 +73,6 @@ async def fail(request: bytes, context: Any) -> bytes:
     return request
 
 
-async def hang(request: bytes, context: Any) -> bytes:
-    await asyncio.Event().wait()
-    return request
-
-
 async def count(request: bytes, context: Any) -> AsyncIterator[bytes]:
     number, size = map(int, request.split())
     for _ in range(number):
@@ -88,7 +91,6 @@ async def upper(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[b
 HANDLERS: dict[str, Any] = {
     "One": grpc.unary_unary_rpc_method_handler(one),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
-    "Hang": grpc.unary_unary_rpc_method_handler(hang),
     "Count": grpc.unary_stream_rpc_method_handler(count),
     "Join": grpc.stream_unary_rpc_method_handler(join),
     "Upper": grpc.stream_stream_rpc_method_handler(upper),

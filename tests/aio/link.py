@@ -51,7 +51,9 @@ class Link:
 
     def make_server(self, handlers: Handlers | None = None, *, options: Options = (), **settings: Any) -> Any:
         """Return a server that is not started, with these handlers of the test's service."""
-        server = self.rpc.server(options=(("grpc.so_reuseport", 0), *options), **settings)
+        if not any(name == "grpc.so_reuseport" for name, *_ in options):
+            options = (("grpc.so_reuseport", 0), *options)
+        server = self.rpc.server(options=options, **settings)
         if handlers is not None:
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, dict(handlers)),))
         self._servers.push_async_callback(server.stop, None)

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ METHOD = "/test.Scripted/Call"
 
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def error_of(call: Callable[[], Any]) -> BlockingRpcError:
@@ -329,19 +337,16 @@ def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: B
     blocking_channel(target).close()
     before = descriptors(), threading.active_count()
     channel = blocking_channel(target)
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool, closing(channel):
         hanging = [
             pool.submit(error_of, lambda: channel.unary_unary("/test.Echo/Hang")(b"")) for _ in range(4)
         ]
         assert channel.unary_unary("/test.Echo/One")(b"a") == b"a"
-        while sum(future.running() for future in hanging) < 4:
-            time.sleep(0.001)
+        wait_until(lambda: background.hanging == 4)
         channel.close()
         assert {future.result(20).code() for future in hanging} == {StatusCode.CANCELLED}
-    end = time.monotonic() + 20
-    while (descriptors(), threading.active_count()) != before:  # the server, which is here too, closes later
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    # The server, which is here too, closes later.
+    wait_until(lambda: (descriptors(), threading.active_count()) == before)
     with pytest.raises(ValueError, match="closed channel"):
         channel.unary_unary("/test.Echo/One")(b"a")
     channel.close()
@@ -349,7 +354,7 @@ def test_closing_ends_calls_and_leaves_no_descriptor_and_no_thread(background: B
     assert dropped.unary_unary("/test.Echo/One")(b"a") == b"a"
     del dropped
     gc.collect()
-    assert descriptors() == before[0]
+    wait_until(lambda: descriptors() == before[0])
 
 
 def test_a_signals_handler_may_end_the_wait_or_close_the_channel(background: Background) -> None:

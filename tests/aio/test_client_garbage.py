@@ -61,10 +61,11 @@ EXPIRES = """
 async def main():
     server, target = await serve()
     async with aio.insecure_channel(target) as channel:
+        await channel.channel_ready()
         method = channel.stream_stream("/test.Garbage/Begin")
 
         async def begin():
-            call = method(timeout=0.3)
+            call = method(timeout=1.0)
             assert await call.read() == b"first"
             gc.collect()  # what is older is taken apart first
             Holder(call)
@@ -75,7 +76,7 @@ async def main():
         await asyncio.wait_for(ended.wait(), 10)  # the server is told
         other = method(timeout=60)  # may be where the one before was
         assert await other.read() == b"first"
-        assert await method(timeout=0.3).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await method(timeout=1.0).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert not other.done()
     await server.stop(None)
 

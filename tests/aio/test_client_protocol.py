@@ -346,7 +346,7 @@ async def test_the_server_is_told_that_a_call_is_given_up(opened: Any, how: str)
     told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     async with scripted(lambda peer: given_up(peer, told)) as scene:
         method = opened(scene.target).unary_stream(METHOD)
-        call = method(b"", timeout=0.05 if how == "deadline" else 60)
+        call = method(b"", timeout=1.0 if how == "deadline" else 60)
         if how == "deadline":
             assert await call.code() is StatusCode.DEADLINE_EXCEEDED
         else:

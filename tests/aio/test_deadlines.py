@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -10,11 +10,25 @@ from grpc import StatusCode
 
 from aio.link import BASIC, Link, Stuck, broken, failure, path, unary
 
+TIMEOUTS = (0.1, 1.0, 10.0)
+"""Tried in turn: on a busy machine a handler needs longer to begin."""
+
+
+async def expired(begun: asyncio.Event, make: Callable[[float], Any]) -> Any:
+    """Return a call that has met its deadline, after its handler had begun."""
+    for timeout in TIMEOUTS:
+        call = make(timeout)
+        await call.code()
+        if begun.is_set():
+            return call
+    raise AssertionError("no handler began")
+
 
 async def test_a_deadline_ends_the_call_and_cancels_the_handler(link: Link) -> None:
     stuck = Stuck()
     channel = await link.open({**BASIC, **stuck.handlers()})
-    call = channel.unary_unary(path("Unary"))(b"", timeout=0.1)
+    hang = channel.unary_unary(path("Unary"))
+    call = await expired(stuck.begun, lambda timeout: hang(b"", timeout=timeout))
     error = await failure(call)
     assert error.code() is StatusCode.DEADLINE_EXCEEDED
     assert "deadline exceeded" in error.details().lower()
@@ -29,12 +43,16 @@ async def test_a_deadline_ends_the_call_and_cancels_the_handler(link: Link) -> N
 async def test_a_deadline_ends_a_stream_after_its_messages(link: Link, kind: str) -> None:
     stuck = Stuck()
     channel = await link.open(stuck.handlers())
-    if kind == "Split":
-        call = channel.unary_stream(path("Split"))(b"", timeout=0.2)
-    else:
-        call = channel.stream_stream(path("Chat"))(timeout=0.2)
-    messages, error = await broken(call)
-    assert (messages, error.code()) == ([b"first"], StatusCode.DEADLINE_EXCEEDED)
+    for timeout in TIMEOUTS:
+        if kind == "Split":
+            call = channel.unary_stream(path("Split"))(b"", timeout=timeout)
+        else:
+            call = channel.stream_stream(path("Chat"))(timeout=timeout)
+        messages, error = await broken(call)
+        assert error.code() is StatusCode.DEADLINE_EXCEEDED
+        if messages:
+            break
+    assert messages == [b"first"]
     await stuck.ended.wait()
     assert stuck.cancelled
 
@@ -49,8 +67,9 @@ async def test_a_deadline_ends_a_call_that_sends(link: Link) -> None:
             yield b"x"
             await asyncio.sleep(0.01)
 
-    error = await failure(channel.stream_unary(path("Collect"))(slowly(), timeout=0.1))
-    code = error.code()
+    collect = channel.stream_unary(path("Collect"))
+    call = await expired(stuck.begun, lambda timeout: collect(slowly(), timeout=timeout))
+    code = (await failure(call)).code()
     assert code is StatusCode.DEADLINE_EXCEEDED or (link.is_grpcio and code is StatusCode.INTERNAL)
     await stuck.ended.wait()
 
@@ -68,10 +87,10 @@ async def test_no_time_at_all(link: Link) -> None:
     """grpc.aio may still answer a call whose deadline is now."""
     channel = await link.open(BASIC)
     code = await channel.unary_unary(path("Echo"))(b"", timeout=0).code()
-    assert code in (StatusCode.DEADLINE_EXCEEDED, StatusCode.OK)
+    assert code is StatusCode.DEADLINE_EXCEEDED or (link.is_grpcio and code is StatusCode.OK)
 
 
-@pytest.mark.parametrize("timeout", [0.5, 30, 3600, 10**6])
+@pytest.mark.parametrize("timeout", [5, 30, 3600, 10**6])
 async def test_the_handler_knows_the_time_it_has(link: Link, timeout: float) -> None:
     async def left(request: bytes, context: Any) -> bytes:
         return str(context.time_remaining()).encode()
@@ -103,9 +122,10 @@ async def test_without_a_timeout_there_is_no_limit_to_know(link: Link) -> None:
 
 async def test_the_handlers_time_runs_down_to_zero(link: Link) -> None:
     seen: list[float] = []
-    ended = asyncio.Event()
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def watch(request: bytes, context: Any) -> bytes:
+        begun.set()
         try:
             seen.append(context.time_remaining())
             await asyncio.Event().wait()
@@ -115,8 +135,9 @@ async def test_the_handlers_time_runs_down_to_zero(link: Link) -> None:
         return request
 
     channel = await link.open({"Watch": unary(watch)})
-    error = await failure(channel.unary_unary(path("Watch"))(b"", timeout=0.1))
-    assert error.code() is StatusCode.DEADLINE_EXCEEDED
+    method = channel.unary_unary(path("Watch"))
+    call = await expired(begun, lambda timeout: method(b"", timeout=timeout))
+    assert await call.code() is StatusCode.DEADLINE_EXCEEDED
     await ended.wait()
     assert seen[0] > seen[1] >= 0
 
@@ -125,9 +146,10 @@ async def test_the_server_keeps_the_deadline_of_a_client_that_does_not(link: Lin
     """A client that has stopped its clock must not keep a handler for ever."""
     stuck = Stuck()
     channel = await link.open(stuck.handlers())
-    call = channel.unary_unary(path("Unary"))(b"", timeout=0.15)
+    await channel.channel_ready()
+    call = channel.unary_unary(path("Unary"))(b"", timeout=1.0)
     await stuck.begun.wait()
-    time.sleep(0.2)  # noqa: ASYNC251 - the loop, and the client in it, stands still
+    time.sleep(call.time_remaining() + 0.05)  # noqa: ASYNC251 - the loop, and the client in it, stands still
     await stuck.ended.wait()
     assert stuck.cancelled
     assert await call.code() is StatusCode.DEADLINE_EXCEEDED
@@ -148,7 +170,8 @@ async def test_connecting_counts_against_the_deadline(link: Link, unused_tcp_por
 async def test_reading_waits_no_longer_than_the_deadline(link: Link) -> None:
     stuck = Stuck()
     channel = await link.open(stuck.handlers())
-    call = channel.stream_stream(path("Chat"))(timeout=0.2)
+    await channel.channel_ready()
+    call = channel.stream_stream(path("Chat"))(timeout=1.0)
     assert await call.read() == b"first"
     assert (await failure(call.read())).code() is StatusCode.DEADLINE_EXCEEDED
     with pytest.raises(asyncio.InvalidStateError):

@@ -170,7 +170,7 @@ async def test_calls_and_cancels_in_a_storm(link: Link) -> None:
 
     async def cancelled(number: int) -> None:
         call = channel.unary_stream(path("Split"))(b"")
-        if number % 3:
+        if number % 2:
             assert await call.read() == b"first"
         call.cancel()
         assert await call.code() is StatusCode.CANCELLED

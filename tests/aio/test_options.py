@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from grpc import StatusCode
+from grpc import ChannelConnectivity, StatusCode
 
-from aio.link import BASIC, Link, Options, Stuck, broken, failure, path, read_all, split, unary
+from aio.link import BASIC, Link, Options, Stuck, broken, failure, path, read_all, split, unary, until
 from interop.relay import Relay
+from wire.frames import Peer, Seen
 
 MIB = 1024 * 1024
 
@@ -94,12 +95,18 @@ async def test_no_limit_is_minus_one(link: Link) -> None:
 METADATA_LIMIT = (("grpc.max_metadata_size", 2000), ("grpc.absolute_max_metadata_size", 2000))
 
 
+def refused(link: Link, error: Any) -> bool:
+    """Whether metadata were too much. Defect of grpc.aio: it may say INTERNAL."""
+    code = error.code()
+    return code is StatusCode.RESOURCE_EXHAUSTED or (link.is_grpcio and code is StatusCode.INTERNAL)
+
+
 async def test_metadata_over_the_servers_limit_is_refused(link: Link) -> None:
     channel = await link.open(BASIC, options=METADATA_LIMIT)
     echo = channel.unary_unary(path("Echo"))
     assert await echo(b"x", metadata=(("a", "x" * 1000),)) == b"x"
     error = await failure(echo(b"", metadata=(("a", "x" * 2000),)))
-    assert error.code() in (StatusCode.RESOURCE_EXHAUSTED, StatusCode.INTERNAL)
+    assert refused(link, error)
     many = tuple((f"k{number}", "x") for number in range(60))  # 32 bytes of overhead are counted for each
     assert (await failure(echo(b"", metadata=many))).code() is error.code()
     assert await echo(b"x") == b"x"
@@ -117,8 +124,7 @@ async def test_metadata_over_the_clients_limit_is_refused(link: Link) -> None:
     _, target = await link.serve({"Send": unary(send)})
     channel = link.channel(target, options=METADATA_LIMIT)
     for where in (b"initial", b"trailing"):
-        error = await failure(channel.unary_unary(path("Send"))(where))
-        assert error.code() in (StatusCode.RESOURCE_EXHAUSTED, StatusCode.INTERNAL)
+        assert refused(link, await failure(channel.unary_unary(path("Send"))(where)))
     assert await channel.unary_unary(path("Send"))(b"none") == b"none"
 
 
@@ -174,21 +180,26 @@ async def test_an_old_connection_is_replaced_without_a_failed_call(link: Link) -
 
 
 async def test_the_grace_of_an_old_connection_ends_its_calls(link: Link) -> None:
+    """On a busy machine one may be too old before its first call begins: another is made then."""
     stuck = Stuck()
-    options = (("grpc.max_connection_age_ms", 50), ("grpc.max_connection_age_grace_ms", 50))
+    options = (("grpc.max_connection_age_ms", 100), ("grpc.max_connection_age_grace_ms", 100))
     channel = await link.open({**BASIC, **stuck.handlers()}, options=options)
-    call = channel.unary_unary(path("Unary"))(b"")
-    error = await failure(call)
-    assert error.code() is StatusCode.UNAVAILABLE
+    while not stuck.begun.is_set():
+        error = await failure(channel.unary_unary(path("Unary"))(b"", wait_for_ready=True))
+        assert error.code() is StatusCode.UNAVAILABLE
     await stuck.ended.wait()
     assert stuck.cancelled
-    assert await channel.unary_unary(path("Echo"))(b"x", wait_for_ready=True) == b"x"
+    echo = channel.unary_unary(path("Echo"))
+    while (code := await (call := echo(b"x", wait_for_ready=True)).code()) is not StatusCode.OK:
+        assert code is StatusCode.UNAVAILABLE
+    assert await call == b"x"
 
 
 async def test_an_idle_connection_is_closed_and_a_call_opens_another(link: Link) -> None:
-    channel = await link.open(BASIC, options=(("grpc.max_connection_idle_ms", 50),))
+    channel = await link.open(BASIC, options=(("grpc.max_connection_idle_ms", 500),))
     assert await channel.unary_unary(path("Echo"))(b"x") == b"x"
-    await channel.wait_for_state_change(channel.get_state())
+    while channel.get_state() is ChannelConnectivity.READY:
+        await channel.wait_for_state_change(ChannelConnectivity.READY)
     assert await channel.unary_unary(path("Echo"))(b"y", wait_for_ready=True) == b"y"
 
 
@@ -207,12 +218,24 @@ async def test_keepalive_pings_leave_a_healthy_connection_alone(link: Link) -> N
     )
     stuck = Stuck()
     _, target = await link.serve(stuck.handlers(), options=patient)
-    channel = link.channel(target, options=often)
-    call = channel.unary_unary(path("Unary"))(b"x")
-    await stuck.begun.wait()
-    await asyncio.sleep(0.2)
-    stuck.release.set()
-    assert await call == b"x"
+    client, heard = Peer(), list[Seen]()
+
+    def hear(octets: bytes) -> None:
+        heard.extend(client.read(octets))
+
+    def pings() -> int:
+        return sum(seen.kind == "ping" and not seen.ack for seen in heard)
+
+    async with Relay(int(target.rpartition(":")[2]), hear) as relay:
+        channel = link.channel(f"127.0.0.1:{relay.port}", options=often)
+        call = channel.unary_unary(path("Unary"))(b"x")
+        await stuck.begun.wait()
+        # grpc.aio pings every second at most.
+        await until(lambda: pings() >= (1 if link.is_grpcio else 3))
+        stuck.release.set()
+        assert await call == b"x"
+        assert relay.connections == 1
+        await channel.close()
 
 
 @pytest.mark.parametrize("options", [((1, 2),), (("grpc.max_send_message_length", None),), (("alone",),)])
@@ -234,12 +257,13 @@ async def test_a_user_agent_may_be_set(link: Link) -> None:
 
 async def test_servers_may_share_a_port_when_they_say_so(link: Link) -> None:
     options = (("grpc.so_reuseport", 1),)
-    first, second = (link.rpc.server(options=options) for _ in range(2))
+    first, second = (link.make_server(BASIC, options=options) for _ in range(2))
     port = first.add_insecure_port("127.0.0.1:0")
     assert second.add_insecure_port(f"127.0.0.1:{port}") == port
     for server in (first, second):
         await server.start()
-        await server.stop(None)
+    channel = link.channel(f"127.0.0.1:{port}")
+    assert await channel.unary_unary(path("Echo"))(b"x") == b"x"
 
 
 async def test_keepalive_finds_a_peer_that_is_gone(link: Link) -> None:
@@ -271,7 +295,8 @@ async def test_too_many_pings_are_answered_with_a_goaway(link: Link) -> None:
         ("grpc.http2.max_pings_without_data", 0),
     )
     stuck = Stuck()
-    _, target = await link.serve(stuck.handlers())
+    # One less than by default: grpc.aio's client pings every second at most.
+    _, target = await link.serve(stuck.handlers(), options=(("grpc.http2.max_ping_strikes", 1),))
     channel = link.channel(target, options=options)
     error = await failure(channel.unary_unary(path("Unary"))(b""))
     assert error.code() is StatusCode.UNAVAILABLE

@@ -160,7 +160,6 @@ class Process:
             __file__,
             str(self.port),
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
             env=os.environ,
         )
         assert self._process.stdout is not None

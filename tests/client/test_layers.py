@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import re
 import time
 from collections.abc import AsyncIterator
@@ -202,16 +201,16 @@ class TestDeadline:
             return await fail(request, context)
 
         kinds.one = one
-        rules = RetryConfig(max_retries=100, initial_backoff=0.2, backoff_multiplier=1.0, jitter=Jitter.NONE)
+        rules = RetryConfig(max_retries=100, initial_backoff=1.0, backoff_multiplier=1.0, jitter=Jitter.NONE)
         budget = RetryBudgetConfig(max_tokens=1000)
         async with (
             serve(kinds) as address,
             GrpcClient(config(address, retry=rules, retry_budget=budget)) as client,
         ):
-            error = await status(client.stub(KindsStub).One(Item(), timeout=0.9))
+            error = await status(client.stub(KindsStub).One(Item(), timeout=1.9))
         assert error.code() is StatusCode.UNAVAILABLE
-        assert 2 <= len(left) <= 5
-        assert all(before - now >= 0.15 for before, now in itertools.pairwise(left))
+        assert len(left) == 2
+        assert left[0] - left[1] >= 0.95
 
     async def test_the_default_holds_and_the_maximum_cuts(self) -> None:
         kinds = Kinds()
@@ -238,9 +237,11 @@ class TestDeadline:
         async def one(_request: Any, _context: Context) -> Any:
             await asyncio.Event().wait()
 
-        kinds.one = one
         async with serve(kinds) as address, GrpcClient(config(address)) as client:
-            error = await status(client.stub(KindsStub).One(Item(), timeout=0.05))
+            stub = client.stub(KindsStub)
+            await stub.One(Item())  # connects
+            kinds.one = one
+            error = await status(stub.One(Item(), timeout=0.2))
             assert (error.code(), error.endpoint, error.attempts) == (
                 StatusCode.DEADLINE_EXCEEDED,
                 address,
@@ -528,7 +529,7 @@ class TestBreaker:
 
         kinds.split = split
         async with serve(kinds) as address, GrpcClient(config(address)) as client:
-            watch = client.stub(KindsStub).Split(Item(), timeout=0.2)
+            watch = client.stub(KindsStub).Split(Item(), timeout=2.0)
             await anext(watch)
             assert await watch.code() is StatusCode.DEADLINE_EXCEEDED
             stats = client.endpoint_stats()[0]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 
 class Relay:
-    """Forwards connections to a loopback port while the block lasts."""
+    """Forwards connections to a loopback port while the block lasts; `heard` is given what clients say."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, heard: Callable[[bytes], object] = len) -> None:
         self.up = self.down = 0
         """Bytes from the client, bytes to it."""
+        self.connections = 0
+        self._heard = heard
         self.port = 0
         self._target = port
         self._server: asyncio.Server | None = None
@@ -41,6 +44,7 @@ class Relay:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             async with asyncio.TaskGroup() as group:
@@ -57,6 +61,7 @@ class Relay:
             while data := await reader.read(65536):
                 if up:
                     self.up += len(data)
+                    self._heard(data)
                 else:
                     self.down += len(data)
                 if self._silent:

@@ -135,7 +135,7 @@ async def test_the_servers_maximum_cancels_the_handler_and_says_so(serve: Serve,
             await channel.unary_unary("/test.Generic/Hang")(b"")
     assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
     assert caught.value.details() == "the call took longer than the 0.100 s that the server allows"
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 30)
 
 
 async def test_a_timeout_of_the_handlers_own_is_not_the_deadline(serve: Serve) -> None:
@@ -253,7 +253,7 @@ async def test_a_cancelled_stream_closes_its_generator(serve: Serve) -> None:
     call = channel.unary_stream("/test.Generic/Endless")(b"")
     await call.read()
     call.cancel()
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), 30)
 
 
 async def test_an_upload_that_its_client_breaks_off_is_none_that_ended(serve: Serve) -> None:

@@ -220,6 +220,9 @@ async def test_a_second_signal_does_not_wait(transport: str) -> None:
     async with serving(transport, 2) as server, connect(server.address) as channel:
         call = await begin_waiting(channel, 60)
         server.process.terminate()
+        assert server.process.stderr is not None
+        while b"stopping" not in (line := await server.process.stderr.readline()):
+            assert line
         # One that follows at once would be taken for the same.
         await asyncio.sleep(0.7)
         server.process.terminate()

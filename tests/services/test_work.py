@@ -222,7 +222,7 @@ class AnyWorkers(RuleBasedStateMachine):
         ), "what was cancelled did not fail: it was cancelled, or its worker was first"
 
 
-AnyWorkers.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnyWorkers.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAnyWorkers = AnyWorkers.TestCase
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -33,12 +33,7 @@ LIMITS = StoreLimits(max_policies=3, max_actions=3, max_tasks=3, max_groups=3, h
 GROUPS = ("g1", "g2", "g3", "g4")
 HOLDERS = ("h1", "h2")
 LATER_NS = st.integers(0, 40)
-MACHINE_SETTINGS = settings(
-    max_examples=100,
-    stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],  # that is a timed assertion
-)
+MACHINE_SETTINGS = settings(max_examples=100, stateful_step_count=50)
 
 
 class Abandoned(Exception):  # noqa: N818  # it is what a transaction's work raises on its own account

@@ -54,7 +54,7 @@ class IndexMachine(RuleBasedStateMachine):
         assert self.index.first() == ((self.reference[ordered[0]][0], ordered[0]) if ordered else None)
 
 
-IndexMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+IndexMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestIndex = IndexMachine.TestCase
 
 

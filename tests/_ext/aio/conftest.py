@@ -5,14 +5,9 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import settings
 
 from _ext.aio.kinds import OURS, THEIRS, Kind, Reports, Run
 from _ext.compiling import compile_and_load
-
-# How long an example takes is no property of the code.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

@@ -5,15 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from _ext.compiling import compile_and_load
 from _ext.load.rig import Rig
 from aio.certificates import Certificates
-
-# How long an example takes is no property of the code.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 # A run that takes longer waits for something that will not come.
 LIMIT = 60.0

@@ -5,14 +5,9 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import settings
 
 from _ext.compiling import compile_and_load
 from tai_grpc._ext.primitives.clock import FrozenClock
-
-# How long an example takes is no property of the code.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 T = TypeVar("T")
 THREADS = 8

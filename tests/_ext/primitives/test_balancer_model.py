@@ -341,5 +341,5 @@ TestRandom = Random.TestCase
 TestPowerOfTwo = PowerOfTwo.TestCase
 TestPeakEwma = PeakEwma.TestCase
 for case in (TestRoundRobin, TestLeastLoaded, TestRandom, TestPowerOfTwo, TestPeakEwma):
-    case.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+    case.settings = settings(max_examples=60, stateful_step_count=40)
 del case

@@ -212,7 +212,7 @@ def test_who_is_drained_is_picked_no_more_while_others_pick(
             done.set()
         churning.result()
     stats = {each.address: each for each in balancer.get_stats()}
-    assert len(totals) > 5
+    assert totals
     assert {address: stats[address].total_requests for address in totals} == totals
     assert sum(each.total_requests for each in stats.values()) == 800_000 - refused
     assert {each.active_connections for each in stats.values()} == {0}

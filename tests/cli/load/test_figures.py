@@ -17,8 +17,9 @@ from tai_grpc import aio
 from tai_grpc.resilience import LatencyHistogram
 
 PROTO = "tests/load/echo.proto"
-PERCENTAGES = (50, 75, 90, 95, 99)
-SLACK_MS = 40.0
+PERCENTAGES = (50, 75, 99)
+"""Of calls every tenth of which is slow: far from where the slow ones begin."""
+SLACK_MS = 500.0
 """What the way there and back, and a machine that does other things, may add to a call."""
 
 Answer = Callable[[int], Awaitable[None]]
@@ -67,36 +68,40 @@ async def percentiles(address: str, *arguments: str) -> dict[float, float]:
 
 async def test_percentiles_agree_with_those_that_the_server_measured(rpc: Any) -> None:
     async def answer(number: int) -> None:
-        await asyncio.sleep(0.15 if number % 20 == 0 else 0.03)
+        await asyncio.sleep(1.0 if number % 10 == 0 else 0.03)
 
     async with served(rpc, answer) as (address, took):
-        measured = await percentiles(address, "-r", "200", "-n", "400")
+        measured = await percentiles(address, "-r", "400", "-n", "400", "-c", "200")
         assert took.count == 400
         for percentage in PERCENTAGES:
             servers = took.percentile(percentage) / 1e6
             assert servers * 0.999 <= measured[percentage] <= servers + SLACK_MS
 
 
-async def stall(number: int) -> None:
-    """Let nothing happen in the server for 200 ms, once."""
-    if number == 1000:
-        time.sleep(0.2)  # noqa: ASYNC251 - that is the point
+def stalling(seconds: float) -> Answer:
+    """Let nothing happen in the server for so long, once."""
+
+    async def stall(number: int) -> None:
+        if number == 500:
+            time.sleep(seconds)  # noqa: ASYNC251 - that is the point
+
+    return stall
 
 
-RATE = ("-r", "1000", "-z", "2s")
+RATE = ("-r", "1000", "-n", "2000")
 
 
 async def test_a_stall_is_in_the_percentiles_of_an_open_loop(rpc: Any) -> None:
-    """Of 2,000 calls 200 are due while nothing happens, and wait 100 ms on the average."""
-    async with served(rpc, stall) as (address, _):
+    """Of 2,000 calls 200 are due while nothing happens for 200 ms, and wait 100 ms on the average."""
+    async with served(rpc, stalling(0.2)) as (address, _):
         measured = await percentiles(address, *RATE)
     assert measured[95] >= 80
     assert measured[99] >= 150
 
 
 async def test_a_stall_is_left_out_only_when_that_is_asked_for(rpc: Any) -> None:
-    """Ten calls wait for the server. Others are sent late, which --closed does not count."""
-    async with served(rpc, stall) as (address, _):
+    """Ten calls wait for the server, a second. Others are sent late, which --closed does not count."""
+    async with served(rpc, stalling(1.0)) as (address, _):
         measured = await percentiles(address, *RATE, "-c", "10", "--closed")
-    assert measured[100] >= 190
-    assert measured[99] < 80
+    assert measured[100] >= 990
+    assert measured[99] < 500

@@ -22,14 +22,14 @@ CLIENTS = pytest.mark.parametrize("client", [grpc.aio, aio], ids=["grpc.aio", "t
 
 @asynccontextmanager
 async def calling(client: Any, server: Scripted) -> AsyncIterator[Any]:
-    """A function that makes a call of the official size, on one channel."""
+    """A channel to the server."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with (
         asyncio.timeout(LIMIT),
         server.serving(),
         client.insecure_channel(f"127.0.0.1:{server.port}", options=options) as channel,
     ):
-        yield channel.unary_unary(CALLED)
+        yield channel
 
 
 async def failure(call: Any) -> grpc.StatusCode:
@@ -47,19 +47,30 @@ async def test_goaway(client: Any) -> None:
     grpc.aio fails a call that crosses it, if its request is beyond the 256 KiB that grpc keeps for a retry.
     """
     server = Scripted(scripted.goaway)
-    async with calling(client, server) as call:
+    async with calling(client, server) as channel:
+        call = channel.unary_unary(CALLED)
         for _ in range(3):
             assert await call(b"x" * 271_828) == ANSWER
-            await server.connections[-1].closed.wait()
+            while channel.get_state() is grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
         assert [each.calls for each in server.connections] == [[1], [1], [1]]
 
 
 @CLIENTS
 async def test_goaway_while_others_wait(client: Any) -> None:
-    """Calls that the peer did not take are made again elsewhere."""
-    server = Scripted(scripted.goaway, {3: 1})
-    async with calling(client, server) as call:
+    """Calls that the peer did not take are made again elsewhere: by grpc.aio once only."""
+
+    async def first_leaves(connection: scripted.Connection, stream_id: int) -> None:
+        if connection is server.connections[0]:
+            await scripted.goaway(connection, stream_id)
+        else:
+            await connection.answer(stream_id)
+
+    server = Scripted(first_leaves, {3: 1})
+    async with calling(client, server) as channel:
+        call = channel.unary_unary(CALLED)
         assert await asyncio.gather(*(call(b"x") for _ in range(5))) == [ANSWER] * 5
+        assert len(server.connections) == 2
 
 
 @CLIENTS
@@ -68,7 +79,8 @@ async def test_goaway_while_others_wait(client: Any) -> None:
 )
 async def test_a_reset_is_no_success(client: Any, case: scripted.Case) -> None:
     server = Scripted(case)
-    async with calling(client, server) as call:
+    async with calling(client, server) as channel:
+        call = channel.unary_unary(CALLED)
         # grpc.aio takes NO_ERROR for UNKNOWN or INTERNAL, as far as it had come; the table says INTERNAL.
         expected = {grpc.StatusCode.INTERNAL} | ({grpc.StatusCode.UNKNOWN} if client is grpc.aio else set())
         assert await failure(call(b"x")) in expected
@@ -80,7 +92,8 @@ async def test_a_reset_is_no_success(client: Any, case: scripted.Case) -> None:
 async def test_ping(client: Any) -> None:
     """Each is answered, in their order."""
     server = Scripted(scripted.ping)
-    async with calling(client, server) as call:
+    async with calling(client, server) as channel:
+        call = channel.unary_unary(CALLED)
         assert await call(b"x") == ANSWER
         assert await call(b"x") == ANSWER
         (connection,) = server.connections
@@ -92,7 +105,8 @@ async def test_ping(client: Any) -> None:
 async def test_max_streams(client: Any) -> None:
     """Never more than one at a time, and all are answered."""
     server = Scripted(scripted.max_streams, {3: 1})
-    async with calling(client, server) as call:
+    async with calling(client, server) as channel:
+        call = channel.unary_unary(CALLED)
         assert await call(b"x") == ANSWER
         assert await asyncio.gather(*(call(b"x") for _ in range(10))) == [ANSWER] * 10
         (connection,) = server.connections
@@ -102,7 +116,8 @@ async def test_max_streams(client: Any) -> None:
 @CLIENTS
 async def test_data_frame_padding(client: Any) -> None:
     server = Scripted(scripted.data_frame_padding)
-    async with calling(client, server) as call:
+    async with calling(client, server) as channel:
+        call = channel.unary_unary(CALLED)
         if client is grpc.aio:
             # grpcio itself knows no padding: "unsupported data flags".
             assert await failure(call(b"x")) is grpc.StatusCode.INTERNAL
@@ -119,5 +134,6 @@ async def test_an_unsupported_frame_and_a_setting_nobody_knows(client: Any) -> N
         connection.write(frames.raw(0xEE, 0, 0, b"what"), frames.settings({0xF000: 7}))
         await connection.answer(stream_id)
 
-    async with calling(client, Scripted(odd)) as call:
+    async with calling(client, Scripted(odd)) as channel:
+        call = channel.unary_unary(CALLED)
         assert await call(b"x") == ANSWER
