@@ -101,6 +101,13 @@ def check_transport(value: object) -> None:
 MAX_SECONDS: Final = 86_400.0 * 7
 """The longest duration that any setting accepts: a week."""
 
+MAX_CONCURRENCY: Final = 100_000
+"""The most calls of a load that are under way at a time."""
+MAX_CONNECTIONS: Final = 10_000
+"""The most connections of a load."""
+MAX_RATE: Final = 10_000_000.0
+"""The most calls a second of a load."""
+
 MAX_CONCURRENT: Final = 1_000_000
 """The most calls that a limit of concurrency may let run at once."""
 

@@ -14,14 +14,13 @@ from tai_grpc.cli import params
 from tai_grpc.cli.load.config_file import HOSTS
 from tai_grpc.cli.load.options import Options
 from tai_grpc.cli.rpc_failure import rpc_failure
-from tai_grpc.config import check_int
+from tai_grpc.config import MAX_CONCURRENCY, check_int
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.channels import open_blocking_channel
 from tai_grpc.load.metadata import parse_metadata
 from tai_grpc.load.methods import Method, find_method, method_of
 from tai_grpc.load.payload import parse_string_map
 from tai_grpc.load.plan import (
-    MAX_CONCURRENCY,
     MAX_THREADS,
     MAX_TIMEOUT,
     Arrivals,
