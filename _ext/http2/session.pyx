@@ -28,7 +28,7 @@ from tai_grpc._ext.http2.state cimport (
 )
 from tai_grpc._ext.http2.status cimport UNAVAILABLE
 from tai_grpc._ext.http2.writing cimport (
-    write_end, write_headers, write_message, write_request, write_status, write_waiting,
+    write_end, write_has_room, write_headers, write_message, write_request, write_status, write_waiting,
 )
 from tai_grpc._ext.primitives.limiter cimport bucket_init
 
@@ -231,6 +231,10 @@ cdef int64_t session_streams(SessionState *session) noexcept nogil:
 
 cdef int64_t session_max_streams(SessionState *session) noexcept nogil:
     return nghttp2_session_get_remote_settings(session.http2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+
+
+cdef bint session_has_room(SessionState *session) noexcept nogil:
+    return write_has_room(session)
 
 
 cdef bint session_in_headers(SessionState *session) noexcept nogil:

@@ -137,7 +137,7 @@ cdef StreamState *write_request(
     stream = stream_new(session, session.next_stream_id)
     if stream is not NULL:
         stream.headers_sent = True
-        if session.first_waiting is NULL and _has_room(session):
+        if write_has_room(session):
             result = _submit(stream, &fields)
         else:
             result = _wait(stream, &fields)
@@ -148,6 +148,10 @@ cdef StreamState *write_request(
             stream = NULL
     _fields_end(&fields)
     return stream
+
+
+cdef bint write_has_room(SessionState *session) noexcept nogil:
+    return session.first_waiting is NULL and _has_room(session)
 
 
 cdef inline bint _has_room(SessionState *session) noexcept nogil:

@@ -12,12 +12,12 @@ from libc.string cimport strlen
 
 from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL
 from tai_grpc._ext.http2.session cimport (
-    session_next_event, session_request, stream_half_close, stream_message_read, stream_release, stream_reset,
-    stream_send_message,
+    session_has_room, session_max_streams, session_next_event, session_request, stream_half_close,
+    stream_message_read, stream_release, stream_reset, stream_send_message,
 )
 from tai_grpc._ext.http2.state cimport (
     BY_CONNECTION, BY_PROTOCOL, BY_RESET, BY_STATUS, ENDED, GOAWAY, HIGH_WATER, IDENTITY, MESSAGE, SETTINGS,
-    UNPROCESSED, WRITABLE, Event,
+    UNPROCESSED, UNSENT, WRITABLE, Event,
 )
 from tai_grpc._ext.http2.status cimport (
     CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE,
@@ -26,8 +26,8 @@ from tai_grpc._ext.load.failures cimport HERE, failures_add
 from tai_grpc._ext.load.link cimport link_touch, link_unsent
 from tai_grpc._ext.load.source cimport TAKEN, Request, request_release, source_take
 from tai_grpc._ext.load.state cimport (
-    CLIENT_STREAM, CLOSED_LOOP, DRAINING, LOST, MAX_RESENDS, OPEN_LOOP, READY, REASON, SERVER_STREAM,
-    SETTLING, TargetState,
+    CLIENT_STREAM, CLOSED_LOOP, DRAINING, LOST, OPEN_LOOP, READY, REASON, SERVER_STREAM, SETTLING,
+    TargetState,
 )
 from tai_grpc._ext.primitives.atomics cimport add, store
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
@@ -102,11 +102,30 @@ cdef void place_touch(EngineState *engine, Place *place) noexcept nogil:
 
 
 cdef bint link_takes_calls(const Link *link) noexcept nogil:
+    return _is_open(link) and not _is_full(link)
+
+
+cdef inline bint _is_open(const Link *link) noexcept nogil:
     return (
         link is not NULL and link.phase == READY and not link.session.over and not link.session.going_away
         and link.session.next_stream_id != 0
         and link.session.queued + <int64_t>link_unsent(link) <= MAX_UNSENT
     )
+
+
+cdef inline bint _is_full(const Link *link) noexcept nogil:
+    """Whether the peer's streams are all in use. Of one that allows none calls are made all the same: they
+    end by their timeout, and the run does.
+    """
+    return not session_has_room(link.session) and session_max_streams(link.session) != 0
+
+
+cdef void link_note_full(EngineState *engine, const Link *link) noexcept nogil:
+    cdef int64_t limit
+    if _is_open(link) and _is_full(link):
+        limit = session_max_streams(link.session)
+        if not 0 <= engine.stream_limit <= limit:
+            store(&engine.stream_limit, limit)
 
 
 cdef int call_make(
@@ -125,7 +144,7 @@ cdef int call_make(
     call.measured = measured
     call.due_ns = due_ns
     call.started_ns = now
-    call.resends = 0
+    call.sent_again = False
     call.deadline.at_ns = now + engine.timeout_ns
     queue_insert(&engine.deadlines, &call.deadline)
     if engine.stream_duration_ns >= 0:
@@ -280,8 +299,11 @@ cdef void _ended(EngineState *engine, Call *call, const Event *event, int64_t no
     cdef const char *reason
     if event.why == BY_STATUS:
         link.served = True
-    elif call.stream.flags & UNPROCESSED and call.resends < MAX_RESENDS:
-        call.resends += 1
+    elif call.stream.flags & UNSENT or (call.stream.flags & UNPROCESSED and not call.sent_again):
+        if not call.stream.flags & UNSENT:
+            call.sent_again = True
+            if call.measured:
+                store(&engine.sent_again, engine.sent_again + 1)
         _detach(engine, call)
         queue_append(&engine.resends, &call.waiting)
         return

@@ -8,7 +8,7 @@ and may stop it. What engines share is their `Source`; a `Target` belongs to one
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC
 from posix.unistd cimport close
 
@@ -16,7 +16,9 @@ from tai_grpc._ext.http2.buffers cimport buffer_free
 from tai_grpc._ext.http2.session cimport session_defaults
 from tai_grpc._ext.http2.state cimport CLIENT
 from tai_grpc._ext.load.calls cimport queue_append
-from tai_grpc._ext.load.failures cimport STATUSES, failures_free, failures_init, failures_list
+from tai_grpc._ext.load.failures cimport (
+    MAX_KINDS, STATUSES, failures_free, failures_init, failures_list,
+)
 from tai_grpc._ext.load.link cimport RECEIVED_BYTES
 from tai_grpc._ext.load.linux cimport (
     AF_INET, AF_INET6, AF_UNIX, EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN,
@@ -28,12 +30,14 @@ from tai_grpc._ext.load.loop cimport loop_connect, loop_disconnect, loop_problem
 from tai_grpc._ext.load.schedule cimport schedule_free, schedule_init
 from tai_grpc._ext.load.source cimport request_release
 from tai_grpc._ext.load.state cimport (
-    CLIENT_STREAM, CLOSED_LOOP, OPEN_LOOP, SERVER_STREAM, Call, Place,
+    CLIENT_STREAM, CLOSED_LOOP, OPEN_LOOP, SERVER_STREAM, Address, Call, Place,
 )
 from tai_grpc._ext.primitives.atomics cimport load, store
 
-from tai_grpc.checks import MAX_SECONDS, check_float, check_int
+from tai_grpc.checks import MAX_CONCURRENCY, MAX_CONNECTIONS, MAX_SECONDS, check_float, check_int
 from tai_grpc.errors import ConfigError
+
+ERROR_KINDS = <int>MAX_KINDS
 
 cdef int64_t MAX_NS = <int64_t>1 << 61
 cdef int64_t WINDOW_BYTES = (<int64_t>1 << 30) - 1  # nothing that is received waits to be read
@@ -42,19 +46,22 @@ cdef int64_t WINDOW_BYTES = (<int64_t>1 << 30) - 1  # nothing that is received w
 cdef class Target:
     """A host that an engine calls.
 
-    `name` is what people know it by. `family`, `address`, `port`: where it is: `socket.AF_INET` or
-    AF_INET6 and a numeric address, or AF_UNIX and a path (and any port). `authority` is what requests
-    say. With `tls` the server's certificate has to be for `server_name`, a name or an address; "": any
-    that is trusted will do. Latencies up to `highest_ns` are told apart.
+    `name` is what people know it by. `addresses`, one or more: where it is, each a family, an address and
+    a port: `socket.AF_INET` or AF_INET6 and a numeric address, or AF_UNIX and a path (and any port); a
+    connection is made to the first that takes it. `authority` is what requests say. With `tls` the
+    server's certificate has to be for `server_name`, a name or an address; "": any that is trusted will
+    do. Latencies up to `highest_ns` are told apart.
 
     Raises:
         ConfigError: naming the argument and what it accepts.
     """
 
     def __cinit__(
-        self, str name not None, *, family, str address not None, port, str authority not None,
-        TlsContext tls=None, str server_name not None="", highest_ns=60_000_000_000,
+        self, str name not None, *, addresses, str authority not None, TlsContext tls=None,
+        str server_name not None="", highest_ns=60_000_000_000,
     ):
+        cdef list places = list(addresses)
+        cdef size_t i
         self.name = name
         self.name_bytes = _text("name", name)
         self.authority = _text("authority", authority)
@@ -70,10 +77,21 @@ cdef class Target:
             self.state.tls = tls.context
             if server_name:
                 self.state.server_name = PyBytes_AS_STRING(self.server_name)
-        _set_address(
-            &self.state, check_int("family", family, 0, 1 << 15), _text("address", address),
-            check_int("port", port, 0, 65535),
-        )
+        if not places:
+            raise ConfigError("addresses", addresses, "at least one")
+        self.state.addresses = <Address *>calloc(<size_t>len(places), sizeof(Address))
+        if self.state.addresses is NULL:
+            raise MemoryError
+        self.state.address_count = len(places)
+        for i in range(self.state.address_count):
+            family, address, port = places[i]
+            _set_address(
+                &self.state.addresses[i], check_int("family", family, 0, 1 << 15), _text("address", address),
+                check_int("port", port, 0, 65535),
+            )
+
+    def __dealloc__(self):
+        free(self.state.addresses)
 
     def statuses(self):
         """How many measured calls ended with each status code, 0 to 16."""
@@ -87,26 +105,25 @@ cdef bytes _text(str field, str value):
     return value.encode("utf-8", "surrogateescape")
 
 
-cdef int _set_address(TargetState *state, int family, bytes address, int port) except -1:
-    cdef sockaddr_in *ipv4 = <sockaddr_in *>&state.address
-    cdef sockaddr_in6 *ipv6 = <sockaddr_in6 *>&state.address
-    cdef sockaddr_un *path = <sockaddr_un *>&state.address
+cdef int _set_address(Address *where, int family, bytes address, int port) except -1:
+    cdef sockaddr_in *ipv4 = <sockaddr_in *>&where.place
+    cdef sockaddr_in6 *ipv6 = <sockaddr_in6 *>&where.place
+    cdef sockaddr_un *path = <sockaddr_un *>&where.place
     cdef size_t size = <size_t>PyBytes_GET_SIZE(address)
     cdef const char *text = PyBytes_AS_STRING(address)
-    memset(&state.address, 0, sizeof(state.address))
-    state.address.ss_family = <unsigned short>family
+    where.place.ss_family = <unsigned short>family
     if family == AF_INET:
         ipv4.sin_port = htons(<unsigned short>port)
-        state.address_size = sizeof(sockaddr_in)
+        where.size = sizeof(sockaddr_in)
         if inet_pton(AF_INET, text, &ipv4.sin_addr) == 1:
             return 0
     elif family == AF_INET6:
         ipv6.sin6_port = htons(<unsigned short>port)
-        state.address_size = sizeof(sockaddr_in6)
+        where.size = sizeof(sockaddr_in6)
         if inet_pton(AF_INET6, text, &ipv6.sin6_addr) == 1:
             return 0
     elif family == AF_UNIX:
-        state.address_size = sizeof(sockaddr_un)
+        where.size = sizeof(sockaddr_un)
         if 0 < size < sizeof(path.sun_path):
             memcpy(path.sun_path, text, size)
             return 0
@@ -117,10 +134,10 @@ cdef int _set_address(TargetState *state, int family, bytes address, int port) e
 
 
 cdef class Engine:
-    """Calls one method of `targets` over `connections` (1 to 100,000) of them in turn.
+    """Calls one method of `targets` over `connections` (1 to 10,000) of them in turn.
 
     `path` is "/pkg.Service/Method". A call takes at most `timeout_ns`. Without `segments` it is a closed
-    loop: `concurrency` (1 to 1,000,000) callers, spread over the connections, each of which makes its
+    loop: `concurrency` (1 to 100,000) callers, spread over the connections, each of which makes its
     next call when the last has ended. With them calls are due at a rate, at most `concurrency` at a
     time: each segment has seconds (None: for ever), a rate at its start and at its end, in calls a
     second. `poisson`: at random distances, which `seed` decides. Of the schedule this engine makes the
@@ -149,6 +166,7 @@ cdef class Engine:
         if state is NULL:
             raise MemoryError
         state.epoll = state.timer = state.starving.wake = -1
+        state.stream_limit = -1
         self.targets = list(targets)
         self.source = source
         self.path = _text("path", path)
@@ -168,7 +186,8 @@ cdef class Engine:
             state.kind |= SERVER_STREAM
         state.end_waits = end_waits
         self.settings(timeout_ns, stream_interval_ns, stream_messages, stream_duration_ns, max_message_bytes)
-        self.send_lag = LatencyHistogram(1000, 60_000_000_000, 3)
+        # A call may wait as long as one may take.
+        self.send_lag = LatencyHistogram(1000, (<Target>self.targets[0]).latencies.highest, 3)
         state.lag = self.send_lag.state_
         state.lag_counts = self.send_lag.counts_
         state.pace = CLOSED_LOOP
@@ -199,8 +218,8 @@ cdef class Engine:
         cdef EngineState *state = self.state
         cdef Call *call
         cdef size_t i
-        state.place_count = check_int("connections", connections, 1, 100_000)
-        state.call_count = check_int("concurrency", concurrency, 1, 1_000_000)
+        state.place_count = check_int("connections", connections, 1, MAX_CONNECTIONS)
+        state.call_count = check_int("concurrency", concurrency, 1, MAX_CONCURRENCY)
         # Each call may have a message under way, and that so many come at once is not the server's fault.
         state.settings.max_buffered_bytes = <int64_t>state.call_count * max(
             state.settings.max_message_bytes, <int64_t>1 << 20
@@ -336,8 +355,8 @@ cdef class Engine:
             self.dissolve()
 
     def errors(self):
-        """How measured calls failed: status code, what was said, how often. Of more than 100 kinds the
-        others are counted by code, as "other errors".
+        """How measured calls failed: status code, what was said, how often. Of more than `ERROR_KINDS` kinds
+        the others are counted by code, and what was said is None.
         """
         return failures_list(&self.state.failures)
 
@@ -360,6 +379,17 @@ cdef class Engine:
     def reconnects(self):
         """Connections that were made again after they were lost, or the server said GOAWAY."""
         return load(&self.state.reconnects)
+
+    @property
+    def sent_again(self):
+        """Measured calls that were sent once more, as the server refused them and had done nothing."""
+        return load(&self.state.sent_again)
+
+    @property
+    def stream_limit(self):
+        """How many streams the server allows on a connection; None when no call had to wait for one."""
+        cdef int64_t limit = load(&self.state.stream_limit)
+        return None if limit < 0 else limit
 
     @property
     def messages_sent(self):

@@ -91,7 +91,7 @@ cdef list failures_list(Failures *failures):
             found.append((copies[i].code, details, copies[i].count))
         for i in range(STATUSES):
             if others[i] != 0:
-                found.append((i, "other errors", others[i]))
+                found.append((i, None, others[i]))
     finally:
         free(copies)
     return found

@@ -19,7 +19,9 @@ from tai_grpc._ext.load.linux cimport (
     SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY,
     connect, epoll_ctl, epoll_event, getsockopt, recv, send, setsockopt, sockaddr, socket, socklen_t,
 )
-from tai_grpc._ext.load.state cimport CONNECTING, DRAINING, HANDSHAKING, LOST, REASON, SETTLING
+from tai_grpc._ext.load.state cimport (
+    CONNECTING, DRAINING, HANDSHAKING, LOST, REASON, SETTLING, Address,
+)
 from tai_grpc._ext.load.tls cimport (
     tls_feed, tls_free, tls_handshake, tls_is_http2, tls_new, tls_output, tls_read, tls_write,
 )
@@ -32,7 +34,8 @@ cdef enum:
 cdef Link *link_open(EngineState *engine, Place *place) noexcept nogil:
     cdef Link *link = <Link *>calloc(1, sizeof(Link))
     cdef int one = 1
-    cdef int family = place.target.address.ss_family
+    cdef Address *address = &place.target.addresses[place.address]
+    cdef int family = address.place.ss_family
     if link is NULL:
         return NULL
     link.place = place
@@ -60,7 +63,7 @@ cdef Link *link_open(EngineState *engine, Place *place) noexcept nogil:
         setsockopt(link.descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
     # EAGAIN: the queue of a unix socket is full. It is tried again like one that is refused.
     if (
-        connect(link.descriptor, <const sockaddr *>&place.target.address, place.target.address_size) != 0
+        connect(link.descriptor, <const sockaddr *>&address.place, address.size) != 0
         and errno != EINPROGRESS
     ):
         _fail(link, errno)

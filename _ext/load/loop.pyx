@@ -15,7 +15,8 @@ from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_NO_ERROR
 from tai_grpc._ext.http2.session cimport session_lost, session_problem, session_receive, session_terminate
 from tai_grpc._ext.load.calls cimport (
     call_abandon, call_duration_over, call_make, call_refuse, call_resend, call_send, call_too_late,
-    call_unavailable, link_events, link_takes_calls, place_touch, queue_prepend, queue_remove,
+    call_unavailable, link_events, link_note_full, link_takes_calls, place_touch, queue_prepend,
+    queue_remove,
 )
 from tai_grpc._ext.load.linux cimport (
     EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, TFD_TIMER_ABSTIME,
@@ -74,6 +75,8 @@ cdef void _fill(EngineState *engine, Place *place) noexcept nogil:
             engine.starved = taken == STARVED
             engine.used_up = taken == USED_UP
             return
+    if place.idle.first is not NULL and not engine.used_up:
+        link_note_full(engine, place.link)
 
 
 cdef void _make_due(EngineState *engine, int64_t now) noexcept nogil:
@@ -127,7 +130,8 @@ cdef Place *_pick(EngineState *engine) noexcept nogil:
         if place.failed:
             down = place
         else:
-            soon = True  # it connects, or has much to send
+            soon = True  # it connects, has much to send, or as many calls as the peer allows
+            link_note_full(engine, place.link)
     return NULL if soon else down
 
 

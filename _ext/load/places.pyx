@@ -22,8 +22,6 @@ cdef int64_t LONGEST_PAUSE_NS = 2_000_000_000
 # A connection that was there for so long was of use, if only to wait for calls.
 cdef int64_t OF_USE_NS = 1_000_000_000
 
-cdef const char *TIMED_OUT = b"it took too long"
-
 
 cdef void place_connect(EngineState *engine, Place *place, int64_t now) noexcept nogil:
     place.pause_ns = max(place.pause_ns, FIRST_PAUSE_NS)
@@ -52,10 +50,17 @@ cdef void _back_off(
 
 
 cdef void _failed(EngineState *engine, Place *place, const char *reason, int64_t now) noexcept nogil:
-    """An attempt to connect was in vain: so is a call of each of those that wait for it."""
+    """An attempt to connect was in vain. Where it was the last of the host's addresses, so is a call of each
+    of those that wait for it.
+    """
     cdef Entry *entry
     cdef bint starved = True
     cdef int taken = TAKEN
+    place.address += 1
+    if place.address < place.target.address_count:
+        _look_at(engine, place, now)
+        return
+    place.address = 0
     _back_off(engine, place, b"cannot connect to", reason, now)
     if engine.ending or not engine.begun or engine.pace != CLOSED_LOOP:
         return
@@ -129,6 +134,8 @@ cdef void link_check(EngineState *engine, Link *link, int64_t now) noexcept nogi
 cdef void places_tend(EngineState *engine, int64_t now) noexcept nogil:
     cdef Place *place
     cdef size_t i
+    cdef char[64] reason
+    cdef double seconds
     if now < engine.next_place_ns:
         return
     engine.next_place_ns = INT64_MAX
@@ -139,7 +146,9 @@ cdef void places_tend(EngineState *engine, int64_t now) noexcept nogil:
         if now < place.at_ns:
             engine.next_place_ns = min(engine.next_place_ns, place.at_ns)
         elif place.link is not NULL:
-            link_lose(place.link, TIMED_OUT)
+            seconds = <double>engine.connect_timeout_ns * 1e-9
+            snprintf(reason, sizeof(reason), b"no answer within %g s", seconds)
+            link_lose(place.link, reason)
             _down(engine, place.link, now)
         else:
             place_connect(engine, place, now)

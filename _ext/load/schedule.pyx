@@ -13,10 +13,9 @@ each makes one of a `step`-th of the rate, as those add up to one of the whole r
 from libc.math cimport INFINITY, fmax, fmin, log1p, sqrt
 from libc.stdlib cimport calloc, free
 
-from tai_grpc.checks import MAX_SECONDS, check_float, check_int
+from tai_grpc.checks import MAX_RATE, MAX_SECONDS, check_float, check_int
 from tai_grpc.errors import ConfigError
 
-cdef double MAX_RATE = 1e9
 cdef double NEVER_S = 9e9  # what fits an int64 of nanoseconds
 # Sums of products of floats miss whole numbers by less than this part.
 cdef double FUZZ = 1e-12

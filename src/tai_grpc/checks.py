@@ -27,6 +27,15 @@ RESERVED_KEYS: Final = frozenset(
 """No metadata has these keys: they would be sent twice, or are not allowed in HTTP/2, so that the peer would
 reset the stream."""
 
+MAX_CONCURRENCY: Final = 100_000
+"""The most calls of a load that are under way at a time."""
+
+MAX_CONNECTIONS: Final = 10_000
+"""The most connections of a load."""
+
+MAX_RATE: Final = 10_000_000.0
+"""The most calls a second of a load."""
+
 MAX_CONCURRENT: Final = 1_000_000
 """The most calls that a limit of concurrency may let run at once."""
 

@@ -96,10 +96,8 @@ def test_warming_up_is_told_and_is_no_part_of_the_rate() -> None:
 
 def test_a_rate_is_of_the_time_in_which_calls_were_counted() -> None:
     warm = [interval(number / 4 - 0.9, [], length=0.25) for number in range(3)]
-    across = interval(-0.15, [1_000_000] * 50, length=0.25)  # of which 100 ms were measured
-    frames = _frames(
-        plan(**ENDLESS, warmup=0.9), [*warm, across, interval(0.1, [1_000_000] * 50, length=0.1)]
-    )
+    first, second = (interval(start, [1_000_000] * 50, length=0.1) for start in (0, 0.1))
+    frames = _frames(plan(**ENDLESS, warmup=0.9), [*warm, first, second])
     assert "500 calls/s   p50 1.00 ms   p99 1.00 ms   50 calls" in frames[3]
     assert "500 calls/s   p50 1.00 ms   p99 1.00 ms   100 calls" in frames[4]
     assert frames[4].count("█") == 2

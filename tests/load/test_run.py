@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -37,6 +39,21 @@ class Breaking:
     def render(self, number: int) -> Request:
         if number == 20_000:
             raise ValueError(f"{number} cannot be rendered")
+        return Request((b"",))
+
+
+class Counted:
+    """Requests whose rendering is counted, and may take a while."""
+
+    fixed: None = None
+
+    def __init__(self, before: Callable[[int], None]) -> None:
+        self.rendered: list[int] = []
+        self._before = before
+
+    def render(self, number: int) -> Request:
+        self._before(number)
+        self.rendered.append(number)
         return Request((b"",))
 
 
@@ -103,6 +120,20 @@ async def test_intervals_add_up_to_the_result(echo: Echo) -> None:
         assert before.start_ns + before.length_ns == after.start_ns
 
 
+async def test_intervals_begin_at_whole_seconds_of_the_measuring(echo: Echo) -> None:
+    """As well as they can, and never before: so those of several processes are of the same time."""
+    seen: list[Interval] = []
+    before = datetime.now(UTC)
+    result = await run(await plan_of(echo, total=None, warmup=0.6, duration=2.3, concurrency=2), seen)
+    assert [each.start_ns // 1_000_000_000 for each in result.intervals] == [0, 1, 2]
+    assert result.intervals[0].start_ns == 0
+    quarters = [each.start_ns // 250_000_000 for each in seen]
+    assert quarters == sorted(set(quarters))
+    assert quarters[0] < 0
+    assert all(each.start_ns >= 0 or each.start_ns + each.length_ns <= 0 for each in seen)
+    assert result.started - before >= timedelta(seconds=0.6)
+
+
 async def test_a_duration_ends_the_run_and_waits_for_the_calls_in_flight(echo: Echo) -> None:
     result = await run(await plan_of(echo, total=None, duration=0.3, concurrency=4))
     assert result.end_reason is EndReason.TIMEOUT
@@ -155,6 +186,23 @@ async def test_calls_that_are_due_and_never_sent_are_missed(echo: Echo) -> None:
     result = await run(plan)
     assert result.abandoned == 5
     assert result.missed == pytest.approx(300 - 5, abs=2)
+
+
+async def test_no_more_requests_are_rendered_than_there_are_calls(echo: Echo) -> None:
+    requests = Counted(lambda _: None)
+    result = await run(await plan_of(echo, total=3, concurrency=3, requests=requests))
+    assert (result.count, requests.rendered) == (3, [0, 1, 2])
+
+
+async def test_calls_begin_before_all_requests_that_may_wait_are_rendered(echo: Echo) -> None:
+    """Rendering goes on only when the server has been called."""
+
+    def wait(number: int) -> None:
+        while number >= 50 and not echo.calls["Unary"]:
+            time.sleep(0.001)
+
+    result = await run(await plan_of(echo, total=200, requests=Counted(wait)))
+    assert result.statuses == {"OK": 200}
 
 
 async def test_a_request_that_cannot_be_rendered_ends_the_run_with_its_error(echo: Echo) -> None:

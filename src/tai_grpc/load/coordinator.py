@@ -3,58 +3,36 @@
 from __future__ import annotations
 
 import queue
-import shlex
-import subprocess
-import sys
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from itertools import zip_longest
-from typing import Any, BinaryIO, Final, Self, cast
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Final
 
 from tai_grpc._version import __version__
-from tai_grpc.checks import check_int
 from tai_grpc.errors import ConfigError, TaiGrpcError
 from tai_grpc.load.engine_process import GO, READY, STOP
 from tai_grpc.load.engines import Part
 from tai_grpc.load.errors import EngineProcessError
-from tai_grpc.load.frames import read_frame, write_frame
-from tai_grpc.load.gathering import bounded
+from tai_grpc.load.gathering import INTERVAL_NS, bounded, least
 from tai_grpc.load.plan import LoadPlan
+from tai_grpc.load.processes import EngineProcess, Said
 from tai_grpc.load.result import EndReason, HostResult, Interval, LoadResult
-from tai_grpc.load.run import Watch
-from tai_grpc.load.series import merged, together
-
-LOCAL: Final = (sys.executable, "-m", "tai_grpc.cli")
-"""What runs `tai-grpc` on this machine."""
-
-MAX_PROCESSES: Final = 256
+from tai_grpc.load.run import WATCH_NS, Watch
+from tai_grpc.load.series import aligned, merged, summed
 
 _TICK: Final = 0.05
-_END_SECONDS: Final = 10.0
-"""How long a process may take to end once it has said its last."""
-
-
-def commands(processes: int, via: Sequence[str]) -> list[list[str]]:
-    """Return what starts each engine process: `processes` here, and one by each of `via`, like "ssh box".
-
-    Raises:
-        ConfigError: a number is out of its range, or what `via` says is no command.
-    """
-    check_int("processes", processes, 0 if via else 1, MAX_PROCESSES)
-    here = [[*LOCAL, "load", "engine"]] * processes
-    return here + [[*_words(each), "tai-grpc", "load", "engine"] for each in via]
-
-
-def _words(command: str) -> list[str]:
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise ConfigError("via", command, f"a command, as a shell takes it ({error})") from None
-    if not words:
-        raise ConfigError("via", command, "a command, like 'ssh box'")
-    return words
+_LONGEST_TICK: Final = 0.5
+START_SECONDS: Final = 30.0
+"""How long a process may take to start, beside what it takes to connect."""
+SILENCE_SECONDS: Final = 20.0
+"""How long a process may say nothing while it runs: it says something every `WATCH_NS`."""
+STOP_SECONDS: Final = 10.0
+"""The same once it was told to stop."""
+_LATE: Final = 8
+"""How many intervals a process may be behind before the watcher is shown the others' without its own."""
 
 
 def coordinate(
@@ -71,33 +49,34 @@ def coordinate(
     added count by count, so that the result is what one process that made all calls would have recorded.
     `watch`, `stop` and `connected` are as of `run.run_plan`.
 
+    When one of them is lost in the run, as it ends or says nothing for `SILENCE_SECONDS`, the others are
+    stopped, and the result is theirs; its `failure` says why.
+
     Raises:
         ConfigError: the plan's connections or calls are too few to be divided.
-        EngineProcessError: one of them cannot be started, or ended without a result.
+        EngineProcessError: one of them cannot be started, or is not ready in time, or all were lost.
         UnreachableError: one of them cannot connect to a host.
     """
     _check(plan, len(started_by))
     with ExitStack() as stack:
-        said: queue.Queue[tuple[int, Any]] = queue.Queue()
+        said: Said = queue.Queue()
         processes = [
-            stack.enter_context(_Process(command, number, said)) for number, command in enumerate(started_by)
+            stack.enter_context(EngineProcess(command, number, said))
+            for number, command in enumerate(started_by)
         ]
         for index, process in enumerate(processes):
             process.tell(__version__)
             process.tell((plan, Part(index, len(processes))))
-        waiting = set(range(len(processes)))
-        while waiting:  # all begin when the last one is ready
-            if stop is not None and stop.is_set():
-                raise EngineProcessError("stopped before all engine processes were ready")
-            with suppress(queue.Empty):
-                index, what = said.get(timeout=_TICK)
-                _expect(what == READY, index, what)
-                waiting.remove(index)
+        _until_ready(plan, processes, said, stop)
         if connected is not None:
             connected()
         for process in processes:
             process.tell(GO)
-        return _add_up(plan, _until_results(processes, said, watch, stop))
+        results, lost = _until_results(processes, said, watch, stop)
+    if not results:
+        raise EngineProcessError(lost)
+    added = _add_up(plan, [results[index] for index in sorted(results)])
+    return replace(added, failure=f"{lost}; the report is of the others") if lost else added
 
 
 def _check(plan: LoadPlan, processes: int) -> None:
@@ -108,85 +87,126 @@ def _check(plan: LoadPlan, processes: int) -> None:
         raise ConfigError("total", plan.total, f"at least one for each of {processes} processes")
 
 
-class _Process:
-    """An engine process. What it says goes into the queue, beside its number; it ends with the block."""
+class _Silence:
+    """Who has said nothing for how long, of the time in which this process was there to hear it."""
 
-    def __init__(self, command: Sequence[str], number: int, said: queue.Queue[tuple[int, Any]]) -> None:
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is the coordinator's to answer
-            )
-        except OSError as error:
-            raise EngineProcessError(f"cannot start {shlex.join(command)}: {error.strerror}") from None
-        self._told = cast(BinaryIO, self._process.stdin)
-        self._listener = threading.Thread(target=self._listen, args=(number, said), daemon=True)
-        self._listener.start()
+    def __init__(self, processes: Sequence[EngineProcess]) -> None:
+        self._processes = processes
+        self._seconds = [0.0] * len(processes)
+        self._looked = time.monotonic()
 
-    def __enter__(self) -> Self:
-        return self
+    def longer_than(self, seconds: float) -> list[int]:
+        """Return the numbers of those that have been silent for longer; to be asked again and again."""
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, _LONGEST_TICK), now
+        for index, process in enumerate(self._processes):
+            self._seconds[index] = 0.0 if process.heard else self._seconds[index] + passed
+            process.heard = False
+        return [index for index, silent in enumerate(self._seconds) if silent > seconds]
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(BrokenPipeError):
-            self._told.close()
-        try:
-            self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._listener.join()
-
-    def tell(self, what: object) -> None:
-        with suppress(BrokenPipeError):  # then it has ended, which the queue says too
-            write_frame(self._told, what)
-
-    def _listen(self, number: int, said: queue.Queue[tuple[int, Any]]) -> None:
-        with cast(BinaryIO, self._process.stdout) as pipe:
-            try:
-                while True:
-                    said.put((number, read_frame(pipe)))
-            except EOFError as error:
-                said.put((number, error))
+    def begin_anew(self) -> None:
+        """Nobody has been silent until now."""
+        self._seconds = [0.0] * len(self._processes)
 
 
-def _expect(expected: bool, index: int, what: object) -> None:
-    if isinstance(what, TaiGrpcError):
-        raise what
-    if not expected:
-        raise EngineProcessError(f"engine process {index + 1} ended without a result")
+def _next(said: Said) -> tuple[int, Any] | None:
+    try:
+        return said.get(timeout=_TICK)
+    except queue.Empty:
+        return None
+
+
+def _until_ready(
+    plan: LoadPlan, processes: Sequence[EngineProcess], said: Said, stop: threading.Event | None
+) -> None:
+    """Wait until all can begin."""
+    silence, limit = _Silence(processes), START_SECONDS + plan.connect_timeout
+    waiting = set(range(len(processes)))
+    while waiting:
+        if stop is not None and stop.is_set():
+            raise EngineProcessError("stopped before all engine processes were ready")
+        if late := waiting.intersection(silence.longer_than(limit)):
+            for index in late:
+                processes[index].kill()
+            raise EngineProcessError(f"{processes[min(late)]} was not ready after {limit:g} s")
+        if (heard := _next(said)) is None:
+            continue
+        index, what = heard
+        if isinstance(what, TaiGrpcError):
+            raise what
+        if what != READY:
+            raise EngineProcessError(f"{processes[index]} {processes[index].how_it_ended(what)}")
+        waiting.remove(index)
 
 
 def _until_results(
-    processes: Sequence[_Process],
-    said: queue.Queue[tuple[int, Any]],
-    watch: Watch | None,
-    stop: threading.Event | None,
-) -> list[LoadResult]:
+    processes: Sequence[EngineProcess], said: Said, watch: Watch | None, stop: threading.Event | None
+) -> tuple[Mapping[int, LoadResult], str]:
+    """Return what each saw that was not lost, and why one was; "" when none was."""
     results: dict[int, LoadResult] = {}
-    seen: list[deque[Interval]] = [deque() for _ in processes]
+    running = set(range(len(processes)))
+    silence, limit = _Silence(processes), SILENCE_SECONDS
+    together = None if watch is None else Together(watch, len(processes))
+    lost = ""
     stopped = False
-    while len(results) < len(processes):
-        if not stopped and stop is not None and stop.is_set():
-            stopped = True
+    while running:
+        if not stopped and (lost or (stop is not None and stop.is_set())):
+            stopped, limit = True, STOP_SECONDS
+            silence.begin_anew()
             for process in processes:
                 process.tell(STOP)
-        try:
-            index, what = said.get(timeout=_TICK)
-        except queue.Empty:
-            continue
-        if isinstance(what, LoadResult):
-            results[index] = what
-        elif isinstance(what, Interval):
-            if watch is not None:
-                seen[index].append(what)
-        elif index not in results:
-            _expect(False, index, what)
-        running = [each for number, each in enumerate(seen) if number not in results]
-        while watch is not None and running and all(running):
-            watch(together([each.popleft() for each in seen if each]))
-    return [results[index] for index in range(len(processes))]
+        ended = set()
+        for index in running.intersection(silence.longer_than(limit)):
+            ended.add(index)
+            processes[index].kill()
+            lost = lost or f"{processes[index]} said nothing for {limit:g} s"
+        if (heard := _next(said)) is not None and heard[0] in running:
+            index, what = heard
+            if isinstance(what, Interval):
+                if together is not None:
+                    together.add(index, what)
+            else:
+                ended.add(index)
+                if isinstance(what, LoadResult):
+                    results[index] = what
+                elif isinstance(what, TaiGrpcError):
+                    lost = lost or f"{processes[index]}: {what}"
+                else:
+                    lost = lost or f"{processes[index]} {processes[index].how_it_ended(what)}"
+        running -= ended
+        if together is not None:
+            together.show(running)
+    return results, lost
+
+
+class Together:
+    """Shows a watcher the intervals of several processes, those of the same time as one."""
+
+    def __init__(self, watch: Watch, sides: int) -> None:
+        self._watch = watch
+        self._newest: list[int | None] = [None] * sides
+        self._waiting: dict[int, list[Interval]] = {}
+        self._shown: int | None = None
+
+    def add(self, index: int, interval: Interval) -> None:
+        slot = interval.start_ns // WATCH_NS
+        self._newest[index] = slot
+        if self._shown is not None:
+            slot = max(slot, self._shown + 1)  # too late for its own
+        self._waiting.setdefault(slot, []).append(interval)
+
+    def show(self, running: set[int]) -> None:
+        """Show those that all who run have got to, and those for which the others have waited too long."""
+        while self._waiting:
+            slot, last = min(self._waiting), max(self._waiting)
+            waits = any((newest := self._newest[index]) is None or newest < slot for index in running)
+            if waits and last - slot < _LATE:
+                return
+            parts = self._waiting.pop(slot)
+            self._shown = slot
+            self._watch(
+                summed(parts, max(each.start_ns for each in parts), max(each.length_ns for each in parts))
+            )
 
 
 def _add_up(plan: LoadPlan, results: Sequence[LoadResult]) -> LoadResult:
@@ -207,21 +227,28 @@ def _add_up(plan: LoadPlan, results: Sequence[LoadResult]) -> LoadResult:
         send_lag=merged(each.send_lag for each in results),
         starved=sum(each.starved for each in results),
         reconnects=sum(each.reconnects for each in results),
+        sent_again=sum(each.sent_again for each in results),
+        stream_limit=least(each.stream_limit for each in results),
         messages_sent=sum(each.messages_sent for each in results),
         messages_received=sum(each.messages_received for each in results),
         bytes_sent=sum(each.bytes_sent for each in results),
         bytes_received=sum(each.bytes_received for each in results),
         engine_cpu=max(each.engine_cpu for each in results),
-        intervals=tuple(
-            together([each for each in same_time if each is not None])
-            for same_time in zip_longest(*(each.intervals for each in results))
-        ),
+        intervals=aligned([each.intervals for each in results], INTERVAL_NS),
         hosts=tuple(
             HostResult(
                 host,
-                merged(each.hosts[index].latencies for each in results),
-                sum((each.hosts[index].statuses for each in results), Counter()),
+                merged(each.latencies for each in same),
+                sum((each.statuses for each in same), Counter()),
             )
-            for index, host in enumerate(plan.hosts)
+            for host, same in _by_name(results).items()
         ),
     )
+
+
+def _by_name(results: Sequence[LoadResult]) -> Mapping[str, Sequence[HostResult]]:
+    found: dict[str, list[HostResult]] = {}
+    for result in results:
+        for each in result.hosts:
+            found.setdefault(each.host, []).append(each)
+    return found

@@ -11,9 +11,13 @@ from tai_grpc._ext.load.engine import Engine, Target
 from tai_grpc._ext.load.source import Source
 from tai_grpc._ext.load.tls import TlsContext
 from tai_grpc._version import __version__
+from tai_grpc.errors import ConfigError
 from tai_grpc.load.addresses import Address, default_authority, find, host_name
 from tai_grpc.load.durations import to_ns
 from tai_grpc.load.plan import Arrivals, AtEnd, LoadPlan, TlsPlan
+
+_LONG_WAIT: Final = 4 * 3600.0
+"""Seconds that a call of an open loop may have waited in a run that its duration does not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +50,22 @@ def open_engines(plan: LoadPlan, part: Part) -> Iterator[Engines]:
     """Make the engines of a process. They are not connected yet.
 
     Raises:
-        UnreachableError: a host has no address that takes a connection within the plan's `connect_timeout`.
-        ConfigError: the plan's TLS texts cannot be used.
+        UnreachableError: a host's name is unknown.
+        ConfigError: the plan's TLS texts cannot be used, or no descriptors are left for so many threads.
     """
     with ExitStack() as stack:
         source = _source(plan, part)
         stack.callback(source.close)
-        places = [find(host, plan.connect_timeout) for host in plan.hosts]
+        places = [find(host) for host in plan.hosts]
         tls = None if plan.tls is None else _tls(plan.tls)
         engines, targets = [], []
         for index in range(part.index * plan.threads, (part.index + 1) * plan.threads):
             used = _targets(plan, index, part.count * plan.threads, places, tls)
-            engine = _engine(plan, index, part.count * plan.threads, used, source)
+            try:
+                engine = _engine(plan, index, part.count * plan.threads, used, source)
+            except OSError:
+                accepted = "no more than there are descriptors for: see ulimit -n"
+                raise ConfigError("threads", plan.threads, accepted) from None
             stack.callback(engine.close)
             engines.append(engine)
             targets += used
@@ -80,7 +88,7 @@ def _tls(plan: TlsPlan) -> TlsContext:
 
 
 def _targets(
-    plan: LoadPlan, index: int, engines: int, places: Sequence[Address], tls: TlsContext | None
+    plan: LoadPlan, index: int, engines: int, places: Sequence[Sequence[Address]], tls: TlsContext | None
 ) -> list[Target]:
     """Return the hosts of one engine's connections: over all engines they take turns."""
     connections = shares(plan.connections, engines)
@@ -91,18 +99,25 @@ def _targets(
     ]
 
 
-def _target(plan: LoadPlan, host: str, place: Address, tls: TlsContext | None) -> Target:
+def _target(plan: LoadPlan, host: str, addresses: Sequence[Address], tls: TlsContext | None) -> Target:
     return Target(
         host,
-        family=place.family,
-        address=place.address,
-        port=place.port,
+        addresses=addresses,
         authority=plan.authority or default_authority(host),
         tls=tls,
         server_name=(plan.tls.server_name if plan.tls else None) or host_name(host),
-        # Twice the timeout: a call that ends late by the machine's fault is still inside.
-        highest_ns=round(max(plan.timeout * 2, 60) * 1e9),
+        highest_ns=to_ns(_longest(plan)),
     )
+
+
+def _longest(plan: LoadPlan) -> float:
+    """Return how many seconds a call may take, from when it was due.
+
+    Twice the timeout: one that ends late by the machine's fault is still inside. In an open loop it may have
+    waited since measuring began.
+    """
+    waited = 0.0 if plan.schedule is None else _LONG_WAIT if plan.duration is None else plan.duration
+    return max(waited + 2 * plan.timeout, 60.0)
 
 
 def _engine(plan: LoadPlan, index: int, engines: int, targets: Sequence[Target], source: Source) -> Engine:

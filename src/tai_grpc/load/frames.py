@@ -6,11 +6,21 @@ Only between processes of ours: who may start an engine process can run anything
 from __future__ import annotations
 
 import pickle
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 MAX_FRAME_BYTES: Final = 1 << 30
 
 _SIZE: Final = 8
+
+
+class NoFrameError(EOFError):
+    """What a process says cannot be read: nor can what follows."""
+
+
+class Readable(Protocol):
+    """A pipe, or what stands before one."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 def write_frame(pipe: IO[bytes], said: object) -> None:
@@ -20,26 +30,27 @@ def write_frame(pipe: IO[bytes], said: object) -> None:
     pipe.flush()
 
 
-def read_frame(pipe: IO[bytes]) -> Any:
+def read_frame(pipe: Readable) -> Any:
     """Return what was said.
 
     Raises:
-        EOFError: the other process has ended, or says what is no frame.
+        EOFError: the other process has ended.
+        NoFrameError: it says something else.
     """
     size = int.from_bytes(_exactly(pipe, _SIZE), "big")
     if size > MAX_FRAME_BYTES:
-        raise EOFError("what it says is no frame")
+        raise NoFrameError
     data = _exactly(pipe, size)
     try:
         return pickle.loads(data)  # noqa: S301 - see above
     except Exception as error:  # whatever what is none, or is of another version, may raise
-        raise EOFError("what it says is no frame") from error
+        raise NoFrameError from error
 
 
-def _exactly(pipe: IO[bytes], size: int) -> bytes:
+def _exactly(pipe: Readable, size: int) -> bytes:
     data = bytearray()
     while len(data) < size:  # a pipe without a buffer gives what is there
         if not (piece := pipe.read(size - len(data))):
-            raise EOFError("it has ended")
+            raise EOFError
         data += piece
     return bytes(data)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
 from grpc import StatusCode
 
+from tai_grpc._ext.load.engine import ERROR_KINDS
 from tai_grpc.load.engines import Engines
 from tai_grpc.load.plan import LoadPlan
 from tai_grpc.load.result import EndReason, HostResult, Interval, LoadResult
 from tai_grpc.load.series import Series, empty_like, merged
 
 INTERVAL_NS: Final = 1_000_000_000
-"""How long the intervals of a result are at least."""
-MAX_DISTINCT_ERRORS: Final = 100
-"""Error messages that are counted one by one; those of every further kind are counted together."""
+"""How long the intervals of a result are at least: from multiples of it on."""
 OTHER_ERRORS: Final = "other errors"
+"""What errors of further kinds than the first `ERROR_KINDS` are called, after their code."""
 
 _CODES: Final = {code.value[0]: code.name for code in StatusCode}
 
@@ -37,8 +38,11 @@ class Gathering:
         self._latencies = {host: empty_like(empty) for host in plan.hosts}
 
     def take(self, now_ns: int) -> Interval:
-        """Return what happened since the last time."""
+        """Return what happened since the last time; one that the warm-up ends in begins with measuring."""
         engines = self._engines
+        start_ns = self._taken_ns
+        if now_ns > self._measure_ns:
+            start_ns = max(start_ns, self._measure_ns)
         latencies = empty_like(engines.targets[0].latencies)
         for target in engines.targets:
             taken = target.latencies.interval_histogram()
@@ -48,15 +52,15 @@ class Gathering:
         sent = sum(each.messages_sent for each in engines.engines)
         received = sum(each.messages_received for each in engines.engines)
         interval = Interval(
-            start_ns=self._taken_ns - self._measure_ns,
-            length_ns=now_ns - self._taken_ns,
+            start_ns=start_ns - self._measure_ns,
+            length_ns=now_ns - start_ns,
             latencies=latencies,
             statuses=statuses - self._statuses,
             messages_sent=sent - self._sent,
             messages_received=received - self._received,
         )
         self._taken_ns, self._statuses, self._sent, self._received = now_ns, statuses, sent, received
-        # What is over before measuring begins saw nothing; one that lies across it begins with it.
+        # What is over before measuring begins saw nothing.
         if now_ns > self._measure_ns:
             self._series.add(interval)
         return interval
@@ -93,6 +97,8 @@ class Gathering:
             send_lag=merged(each.send_lag for each in engines),
             starved=self._engines.source.starved,
             reconnects=sum(each.reconnects for each in engines),
+            sent_again=sum(each.sent_again for each in engines),
+            stream_limit=least(each.stream_limit for each in engines),
             messages_sent=self._sent,
             messages_received=self._received,
             bytes_sent=sum(each.bytes_sent for each in engines),
@@ -107,13 +113,22 @@ class Gathering:
         found: Counter[str] = Counter()
         for engine in self._engines.engines:
             for code, details, count in engine.errors():
-                found[f"{_CODES[code]}: {details or 'no details given'}"] += count
+                said = OTHER_ERRORS if details is None else details or "no details given"
+                found[f"{_CODES[code]}: {said}"] += count
         return bounded(found)
 
 
 def bounded(errors: Counter[str]) -> Counter[str]:
-    """Return the commonest errors by themselves and all others as one."""
-    kept = Counter(dict(errors.most_common(MAX_DISTINCT_ERRORS)))
-    if others := errors.total() - kept.total():
-        kept[OTHER_ERRORS] += others
+    """Return the commonest errors by themselves, and all others as one of each code."""
+    kept: Counter[str] = Counter()
+    kinds = 0
+    for text, count in errors.most_common():
+        others = f"{text.partition(':')[0]}: {OTHER_ERRORS}"
+        kinds += text != others
+        kept[text if kinds <= ERROR_KINDS else others] += count
     return kept
+
+
+def least(limits: Iterable[int | None]) -> int | None:
+    """Return the least of those that are not None, if any is."""
+    return min((each for each in limits if each is not None), default=None)

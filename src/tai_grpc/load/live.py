@@ -13,7 +13,6 @@ from rich.text import Text
 
 from tai_grpc.load.durations import format_duration
 from tai_grpc.load.plan import LoadPlan
-from tai_grpc.load.report.figures import from_zero
 from tai_grpc.load.report.text import plural, printable
 from tai_grpc.load.result import Interval, rate
 from tai_grpc.load.series import merged
@@ -70,11 +69,10 @@ class LiveView:
         self._calls += count
         self._failed += count - interval.statuses["OK"]
         if end_ns > 0:
-            measured = from_zero(interval)
-            self._recent.append(measured)
+            self._recent.append(interval)
             while sum(each.length_ns for each in self._recent) - self._recent[0].length_ns >= _WINDOW_NS:
                 self._recent.popleft()
-            self._rates.append(rate(count, measured.length_ns))
+            self._rates.append(rate(count, interval.length_ns))
         self._live.update(Group(*self._lines(end_ns)), refresh=True)
 
     def _lines(self, end_ns: int) -> Iterator[Text]:

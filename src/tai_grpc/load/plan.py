@@ -10,14 +10,19 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from tai_grpc.checks import MAX_SECONDS, check_address, check_float, check_int
+from tai_grpc.checks import (
+    MAX_CONCURRENCY,
+    MAX_CONNECTIONS,
+    MAX_RATE,
+    MAX_SECONDS,
+    check_address,
+    check_float,
+    check_int,
+)
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.methods import Method
 from tai_grpc.load.requests import RequestSource
 
-MAX_CONCURRENCY: Final = 100_000
-MAX_CONNECTIONS: Final = 10_000
-MAX_RATE: Final = 10_000_000.0
 MAX_SEGMENTS: Final = 10_000
 MAX_TIMEOUT: Final = 3600.0
 MAX_THREADS: Final = 256

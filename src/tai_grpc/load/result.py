@@ -74,6 +74,10 @@ class LoadResult:
     """Sends that waited for their request to be rendered from its template."""
     reconnects: int
     """Connections that were made again after they were lost or had said GOAWAY."""
+    sent_again: int
+    """Calls that were sent once more, as the server refused them and had done nothing."""
+    stream_limit: int | None
+    """How many streams the server allows on a connection; None when no call had to wait for one."""
     messages_sent: int
     messages_received: int
     bytes_sent: int
@@ -83,7 +87,7 @@ class LoadResult:
     intervals: tuple[Interval, ...]
     hosts: tuple[HostResult, ...]
     failure: str = ""
-    """Why it was cut short, when that was not asked for: a request could not be rendered."""
+    """Why it was cut short, when that was not asked for."""
 
     @property
     def count(self) -> int:

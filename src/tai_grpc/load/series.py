@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from statistics import fmean
 from typing import Final
 
 from tai_grpc.load.result import Interval
@@ -28,16 +29,11 @@ def merged(histograms: Iterable[LatencyHistogram]) -> LatencyHistogram:
     return result
 
 
-def joined(intervals: Sequence[Interval]) -> Interval:
-    """Return neighbours, in their order, as one."""
-    return replace(together(intervals), length_ns=sum(each.length_ns for each in intervals))
-
-
-def together(intervals: Sequence[Interval]) -> Interval:
-    """Return what several saw in the same time as one."""
+def summed(intervals: Sequence[Interval], start_ns: int, length_ns: int) -> Interval:
+    """Return all that is in `intervals` as one of this place."""
     return Interval(
-        start_ns=min(each.start_ns for each in intervals),
-        length_ns=max(each.length_ns for each in intervals),
+        start_ns=start_ns,
+        length_ns=length_ns,
         latencies=merged(each.latencies for each in intervals),
         statuses=sum((each.statuses for each in intervals), Counter()),
         messages_sent=sum(each.messages_sent for each in intervals),
@@ -45,27 +41,60 @@ def together(intervals: Sequence[Interval]) -> Interval:
     )
 
 
+def joined(intervals: Sequence[Interval]) -> Interval:
+    """Return neighbours, in their order, as one."""
+    return summed(intervals, intervals[0].start_ns, sum(each.length_ns for each in intervals))
+
+
+def aligned(sides: Sequence[Sequence[Interval]], slot_ns: int) -> tuple[Interval, ...]:
+    """Return what several saw in the same time as one, from the beginning to the last one's end.
+
+    Each side's intervals are neighbours in their order, and begin at multiples of `slot_ns` or, as far as the
+    side was late, after them. Where a side that goes on has not begun an interval the others' are joined.
+    """
+    starts = [{each.start_ns // slot_ns for each in side} for side in sides]
+    ends_ns = [max((each.start_ns + each.length_ns for each in side), default=0) for side in sides]
+    cuts = sorted(
+        slot
+        for slot in set().union(*starts)
+        if all(slot in own or slot * slot_ns >= end_ns for own, end_ns in zip(starts, ends_ns, strict=True))
+    )
+    groups: list[list[Interval]] = [[] for _ in cuts]
+    for side in sides:
+        for each in side:
+            groups[bisect_right(cuts, each.start_ns // slot_ns) - 1].append(each)
+    # Sides are late by more or less: the middle is where the sum's intervals meet.
+    begins = [
+        round(fmean(each.start_ns for each in group if each.start_ns // slot_ns == cut))
+        for cut, group in zip(cuts, groups, strict=True)
+    ]
+    ends = [*begins[1:], *(max(each.start_ns + each.length_ns for each in group) for group in groups[-1:])]
+    return tuple(
+        summed(group, begin, end - begin) for group, begin, end in zip(groups, begins, ends, strict=True)
+    )
+
+
 class Series:
-    """Intervals of at least `length_ns` each, made of shorter ones in their order."""
+    """Intervals of `length_ns` each, from multiples of that on, made of shorter ones in their order."""
 
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
-        self._done: list[Interval] = []
-        self._open: Interval | None = None
+        self._intervals: list[Interval] = []
 
     def add(self, interval: Interval) -> None:
-        whole = interval if self._open is None else joined((self._open, interval))
-        if whole.length_ns < self._length_ns:
-            self._open = whole
-            return
-        self._open = None
-        self._done.append(whole)
-        if len(self._done) > MAX_INTERVALS:
-            pairs = zip(self._done[::2], self._done[1::2], strict=False)
-            odd = self._done[-1:] if len(self._done) % 2 else []
-            self._done = [joined(pair) for pair in pairs] + odd
+        self._append(interval)
+        if len(self._intervals) > MAX_INTERVALS:
             self._length_ns *= 2
+            halves, self._intervals = self._intervals, []
+            for each in halves:
+                self._append(each)
+
+    def _append(self, interval: Interval) -> None:
+        slot = interval.start_ns // self._length_ns
+        if self._intervals and self._intervals[-1].start_ns // self._length_ns == slot:
+            interval = joined((self._intervals.pop(), interval))
+        self._intervals.append(interval)
 
     def intervals(self) -> tuple[Interval, ...]:
         """Return what was added, in its order; the last one may be shorter."""
-        return tuple(self._done) if self._open is None else (*self._done, self._open)
+        return tuple(self._intervals)

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from tai_grpc.checks import MAX_SECONDS, check_float
+from tai_grpc.checks import MAX_RATE, MAX_SECONDS, check_float
 from tai_grpc.errors import ConfigError
-from tai_grpc.load.plan import MAX_RATE, MAX_SEGMENTS, Arrivals, Schedule, Segment
+from tai_grpc.load.plan import MAX_SEGMENTS, Arrivals, Schedule, Segment
 
 SHAPES: Final = ("const", "step", "line")
 

@@ -30,15 +30,11 @@ def source(total: int | None = None, **settings: Any) -> Source:
 
 def target_of(address: str, **settings: Any) -> Target:
     if address.startswith("unix:"):
-        place: dict[str, Any] = {
-            "family": socket.AF_UNIX,
-            "address": address.removeprefix("unix:"),
-            "port": 0,
-        }
+        place = (socket.AF_UNIX, address.removeprefix("unix:"), 0)
     else:
         host, _, port = address.rpartition(":")
-        place = {"family": socket.AF_INET, "address": host, "port": int(port)}
-    return Target(address, **{"authority": "localhost", **place, **settings})
+        place = (socket.AF_INET, host, int(port))
+    return Target(address, **{"authority": "localhost", "addresses": [place], **settings})
 
 
 @dataclass

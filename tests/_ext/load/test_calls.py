@@ -111,7 +111,7 @@ async def test_more_than_a_hundred_kinds_of_failure_are_counted_together(native:
     run = await native.run(address, source(1500))
     errors = run.engine.errors()
     assert len(errors) == 101
-    assert errors[-1] == (NOT_FOUND, "other errors", 500)
+    assert errors[-1] == (NOT_FOUND, None, 500)
     assert run.statuses == {NOT_FOUND: 1500}
 
 

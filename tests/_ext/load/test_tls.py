@@ -197,7 +197,7 @@ async def test_tls_that_loses_its_connection_is_made_again(rig: Rig, certificate
     task = run.begin()
     await until(lambda: run.statuses.get(OK, 0) >= 50)
     await rig.server.stop(None)
-    await until(lambda: any("cannot connect to" in text for _, text, _ in run.engine.errors()))
+    await until(lambda: any("cannot connect to" in str(text) for _, text, _ in run.engine.errors()))
     server = rig.link.make_server(made({"unary": echo}))
     server.add_secure_port(address, server_credentials(rig, certificates))
     await server.start()

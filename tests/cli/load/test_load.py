@@ -392,4 +392,4 @@ async def test_a_request_that_cannot_be_rendered_in_the_run_ends_it(echo: Echo) 
     result = await _load(echo, "Unary", "-d", data, "-n", "1000")
     assert result.code == 2
     assert "raw" in result.error
-    assert "Cut short, as a request could not be made: " in result.out
+    assert "Cut short: a request could not be made: " in result.out

@@ -83,6 +83,8 @@ def result(
         "send_lag": histogram(),
         "starved": 0,
         "reconnects": 0,
+        "sent_again": 0,
+        "stream_limit": None,
         "messages_sent": sum(each.messages_sent for each in intervals),
         "messages_received": sum(each.messages_received for each in intervals),
         "bytes_sent": 0,

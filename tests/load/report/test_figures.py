@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from load.report.results import histogram, interval, result
 from tai_grpc import LatencyHistogram
 from tai_grpc.load.report.distribution import Distribution, tops
-from tai_grpc.load.report.figures import LATE_NS, PERCENTAGES, ROWS, Figures, even, late, measured
+from tai_grpc.load.report.figures import LATE_NS, PERCENTAGES, ROWS, Figures, even, late
 from tai_grpc.load.result import Interval
 
 some = st.lists(st.integers(0, 3_600_000_000_000), min_size=1, max_size=200)
@@ -126,14 +126,6 @@ def test_of_an_enormous_number_of_calls_the_levels_end_too() -> None:
 def test_late_calls_are_those_sent_over_a_millisecond_after_they_were_due() -> None:
     assert late(histogram([0, LATE_NS // 2, LATE_NS * 2, LATE_NS * 3])) == 2
     assert late(histogram()) == 0
-
-
-def test_what_was_before_measuring_began_is_no_part_of_the_intervals() -> None:
-    """An interval that lies across the beginning saw only what came after it."""
-    before, across, after = interval(-2, []), interval(-0.25, [5, 6]), interval(0.75, [7])
-    kept = measured(result([before, across, after]))
-    assert [(each.start_ns, each.length_ns) for each in kept] == [(0, 750_000_000), (750_000_000, 10**9)]
-    assert [each.latencies.count for each in kept] == [2, 1]
 
 
 def _spans(intervals: tuple[Interval, ...]) -> list[tuple[float, float, int]]:

@@ -100,6 +100,22 @@ def test_several_hosts_are_told_apart() -> None:
             "3 calls were sent over 1.00 ms after being due: the load generator, or the concurrency of 50, "
             "held them up, and the latencies count from when they were due.",
         ),
+        (
+            {
+                "of": plan(schedule=CONSTANT_RATE),
+                "send_lag": histogram([5] * 97 + [9_000_000] * 3),
+                "stream_limit": 2,
+            },
+            "after being due: the server's limit of streams held them up",
+        ),
+        (
+            {"stream_limit": 1},
+            "The server allows 1 stream a connection, and calls waited for one: give more than 1 connection,",
+        ),
+        (
+            {"sent_again": 2},
+            "2 calls were refused by the server unprocessed and sent once more, each counted once: it had so",
+        ),
         ({"starved": 1}, "1 send waited for the request to be rendered from its template"),
         ({"reconnects": 3}, "3 connections were lost or closed by the server, and made again."),
         ({"missed": 1}, "1 call due before the run ended was not sent"),
@@ -112,8 +128,9 @@ def test_what_casts_doubt_on_the_figures_is_told(changes: dict[str, Any], told: 
 
 def test_calls_that_were_too_slow_for_the_histogram_are_told() -> None:
     made = histogram([5, 4_000_000_000_000])
-    text = to_summary(result(latencies=made, statuses=Counter(OK=2), elapsed_ns=10**9))
+    text = to_summary(result(latencies=made, send_lag=made, statuses=Counter(OK=2), elapsed_ns=10**9))
     assert "1 call took longer than 3600.00 s and was counted as that." in text
+    assert "1 call waited longer to be sent than 3600.00 s and was counted as that." in text
 
 
 def test_an_error_text_cannot_steer_the_terminal() -> None:

@@ -40,6 +40,7 @@ cdef int session_shutdown(SessionState *session) noexcept nogil
 cdef int session_terminate(SessionState *session, uint32_t error_code) noexcept nogil
 cdef int64_t session_streams(SessionState *session) noexcept nogil  # those that are not closed
 cdef int64_t session_max_streams(SessionState *session) noexcept nogil  # what the peer allows
+cdef bint session_has_room(SessionState *session) noexcept nogil  # client: a call need not wait its turn
 cdef bint session_in_headers(SessionState *session) noexcept nogil  # a header block has begun and not ended
 cdef const char *session_problem(SessionState *session) noexcept nogil  # why it is over, for people
 

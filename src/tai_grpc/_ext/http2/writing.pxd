@@ -11,6 +11,8 @@ cdef StreamState *write_request(
     bint secure, int64_t timeout_ns, int encoding, const char *user_agent, size_t user_agent_size,
     const Buffer *metadata,
 ) noexcept nogil
+# Client: a request would be sent and not wait.
+cdef bint write_has_room(SessionState *session) noexcept nogil
 # Client: send requests that wait, as many as the peer allows. False: there were none.
 cdef bint write_waiting(SessionState *session) noexcept nogil
 cdef int write_headers(StreamState *stream, const Buffer *metadata, int encoding) noexcept nogil

@@ -10,6 +10,8 @@ cdef void queue_insert(Queue *queue, Entry *entry) noexcept nogil  # by its `at_
 cdef void queue_remove(Queue *queue, Entry *entry) noexcept nogil  # when it is in it
 
 cdef bint link_takes_calls(const Link *link) noexcept nogil
+# A call has to wait; remember when it is for one of the peer's streams.
+cdef void link_note_full(EngineState *engine, const Link *link) noexcept nogil
 cdef void place_touch(EngineState *engine, Place *place) noexcept nogil  # calls may be made there, maybe
 # Make a new call, which has been due since `due_ns`: what `source_take` says; it is made when that is TAKEN.
 cdef int call_make(

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from typing_extensions import disjoint_base
@@ -7,15 +7,15 @@ from tai_grpc._ext.load.source import Source
 from tai_grpc._ext.load.tls import TlsContext
 from tai_grpc._ext.primitives.histogram import LatencyHistogram
 
+ERROR_KINDS: int
+
 @disjoint_base
 class Target:
     def __new__(
         cls,
         name: str,
         *,
-        family: int,
-        address: str,
-        port: int,
+        addresses: Iterable[tuple[int, str, int]],
         authority: str,
         tls: TlsContext | None = None,
         server_name: str = "",
@@ -57,7 +57,7 @@ class Engine:
     def run(self, *, begin_ns: int, measure_ns: int, end_ns: int | None) -> None: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
-    def errors(self) -> list[tuple[int, str, int]]: ...
+    def errors(self) -> list[tuple[int, str | None, int]]: ...
     @property
     def send_lag(self) -> LatencyHistogram: ...
     @property
@@ -68,6 +68,10 @@ class Engine:
     def missed(self) -> int: ...
     @property
     def reconnects(self) -> int: ...
+    @property
+    def sent_again(self) -> int: ...
+    @property
+    def stream_limit(self) -> int | None: ...
     @property
     def messages_sent(self) -> int: ...
     @property

@@ -34,4 +34,4 @@ cdef void failures_free(Failures *failures) noexcept nogil
 cdef void failures_add(
     Failures *failures, int code, int why, int64_t number, const char *text, size_t size
 ) noexcept nogil
-cdef list failures_list(Failures *failures)  # of (code, details, count)
+cdef list failures_list(Failures *failures)  # of (code, details or None: of any other kind, count)

@@ -13,7 +13,6 @@ from tai_grpc._ext.primitives.hdr cimport HistogramState
 
 cdef enum:
     REASON = 256  # bytes of what is said of a connection's end
-    MAX_RESENDS = 5  # of one call
 
 cdef enum LinkPhase:
     CONNECTING = 0
@@ -47,10 +46,16 @@ cdef struct Queue:
     Entry *last
 
 
+# Where a host may be.
+cdef struct Address:
+    sockaddr_storage place
+    socklen_t size
+
+
 # One host, of one engine.
 cdef struct TargetState:
-    sockaddr_storage address
-    socklen_t address_size
+    Address *addresses
+    size_t address_count
     const char *name  # for people
     const char *authority
     size_t authority_size
@@ -88,6 +93,7 @@ cdef struct Link:
 cdef struct Place:
     TargetState *target
     Link *link  # NULL: none at the moment
+    size_t address  # which of the target's it has, or tries
     int64_t at_ns  # without a link: when to connect; before it is ready: when to give that up
     int64_t pause_ns  # before the next attempt but one
     bint failed  # the last attempt to connect; until one succeeds
@@ -108,7 +114,7 @@ cdef struct Call:
     int64_t started_ns
     bint measured
     bint starved
-    int resends
+    bint sent_again  # after the peer had refused it
     size_t next_message  # of its request
     int64_t to_send  # messages; those sent are taken off
     int64_t received
@@ -185,6 +191,8 @@ cdef struct EngineState:
     int64_t abandoned
     int64_t missed
     int64_t reconnects
+    int64_t sent_again  # measured calls, after the peer had refused them
+    int64_t stream_limit  # the peer's, of a connection, that had a call wait; -1: none has
     int64_t messages_sent
     int64_t messages_received
     int64_t bytes_sent

@@ -10,7 +10,7 @@ import click
 import grpc
 from click.core import ParameterSource
 
-from tai_grpc.checks import check_int
+from tai_grpc.checks import MAX_CONCURRENCY, check_int
 from tai_grpc.cli import params
 from tai_grpc.cli.failure import Failure
 from tai_grpc.cli.load.config_file import HOSTS
@@ -23,7 +23,6 @@ from tai_grpc.load.metadata import parse_metadata
 from tai_grpc.load.methods import Method, find_method, method_of
 from tai_grpc.load.payload import parse_string_map
 from tai_grpc.load.plan import (
-    MAX_CONCURRENCY,
     MAX_THREADS,
     MAX_TIMEOUT,
     Arrivals,

@@ -24,6 +24,7 @@ from tai_grpc.cli.unreachable import advice
 from tai_grpc.load.errors import RequestError, UnreachableError
 from tai_grpc.load.live import LiveView
 from tai_grpc.load.plan import LoadPlan
+from tai_grpc.load.processes import commands
 from tai_grpc.load.report import FORMATS
 from tai_grpc.load.result import EndReason, LoadResult
 from tai_grpc.load.thresholds import Threshold, breaches, parse_threshold
@@ -64,8 +65,6 @@ def run(ctx: click.Context, options: Options) -> None:
 
 def _started_by(options: Options) -> list[list[str]] | None:
     """Return what starts each process that makes the load; None: this one makes it."""
-    from tai_grpc.load.coordinator import commands  # noqa: PLC0415 - not every build has it
-
     if options.processes is None and not options.via:
         return None
     return commands(options.processes or 0, options.via)

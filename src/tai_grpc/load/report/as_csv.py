@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Final
 
-from tai_grpc.load.report.figures import PERCENTAGES, Figures, measured
+from tai_grpc.load.report.figures import PERCENTAGES, Figures
 from tai_grpc.load.result import LoadResult, rate
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -18,7 +18,7 @@ def to_csv(result: LoadResult) -> str:
     ghz's csv has a row for each call. Calls are not kept one by one here, however many there are, so nothing
     of theirs is lost either: each is in its interval's row.
     """
-    intervals = measured(result)
+    intervals = result.intervals
     names = sorted({name for interval in intervals for name in interval.statuses})
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")

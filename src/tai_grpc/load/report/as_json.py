@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tai_grpc._version import __version__
-from tai_grpc.load.report.figures import Figures, late, measured
+from tai_grpc.load.report.figures import Figures, late
 from tai_grpc.load.report.notes import notes
 from tai_grpc.load.report.options import options
 from tai_grpc.load.report.text import encodable
@@ -55,6 +55,8 @@ def document(result: LoadResult) -> dict[str, Any]:
         "abandoned": result.abandoned,
         "starved": result.starved,
         "reconnects": result.reconnects,
+        "sentAgain": result.sent_again,
+        "streamLimit": result.stream_limit,
         "engineCpu": result.engine_cpu,
         "messages": _traffic(result.messages_sent, result.messages_received, result.elapsed_ns),
         "bytes": _traffic(result.bytes_sent, result.bytes_received, result.elapsed_ns),
@@ -78,7 +80,7 @@ def document(result: LoadResult) -> dict[str, Any]:
                 "messagesReceived": interval.messages_received,
                 "hdr": _blob(interval.latencies),
             }
-            for interval in measured(result)
+            for interval in result.intervals
         ],
         "hdr": _blob(result.latencies),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -92,24 +92,12 @@ def host_rows(hosts: Iterable[HostResult]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def measured(result: LoadResult) -> tuple[Interval, ...]:
-    """The intervals of a run, from where measuring began."""
-    return tuple(from_zero(each) for each in result.intervals if each.start_ns + each.length_ns > 0)
-
-
 def even(result: LoadResult) -> tuple[Interval, ...]:
-    """`measured`, but a last one that is so short that its rate says little joins the one before it."""
-    intervals = measured(result)
+    """A run's intervals, but a last one so short that its rate says little joins the one before it."""
+    intervals = result.intervals
     if len(intervals) > 1 and intervals[-1].length_ns < _SHORT * intervals[0].length_ns:
         return (*intervals[:-2], joined(intervals[-2:]))
     return intervals
-
-
-def from_zero(interval: Interval) -> Interval:
-    """An interval without the part of the warm-up that it lies across, in which nothing was counted."""
-    if interval.start_ns >= 0:
-        return interval
-    return replace(interval, start_ns=0, length_ns=interval.length_ns + interval.start_ns)
 
 
 def _rows(latencies: LatencyHistogram) -> tuple[Row, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from tai_grpc.load.report.distribution import Distribution
-from tai_grpc.load.report.figures import measured
 from tai_grpc.load.report.text import printable
 from tai_grpc.load.result import Interval, LoadResult
 
@@ -34,7 +33,7 @@ def _hlog(result: LoadResult) -> Iterator[str]:
     yield f"#[BaseTime: {seconds}]"
     yield '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"'
     whole = Interval(0, result.elapsed_ns, result.latencies, result.statuses, 0, 0)
-    for interval in measured(result) or (whole,):
+    for interval in result.intervals or (whole,):
         latencies = interval.latencies
         yield (
             f"{interval.start_ns / 1e9:.3f},{interval.length_ns / 1e9:.3f},{latencies.max / _MS:.3f},"

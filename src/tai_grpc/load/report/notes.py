@@ -27,7 +27,7 @@ def notes(result: LoadResult) -> tuple[str, ...]:
     """Return a sentence or two for each thing that shapes the figures, what casts doubt on them first."""
     found = []
     if result.failure:
-        found.append(f"Cut short, as a request could not be made: {result.failure}.")
+        found.append(f"Cut short: {result.failure}.")
     if result.engine_cpu >= BUSY:
         found.append(
             f"The load generator was the limit: its busiest thread took {result.engine_cpu:.0%} of a core. "
@@ -41,23 +41,34 @@ def notes(result: LoadResult) -> tuple[str, ...]:
     if (behind := late(result.send_lag)) > LATE_SHARE * result.send_lag.count:
         found.append(
             f"{plural(behind, 'call')} {_were(behind)} sent over {format_duration(LATE_NS)} after being due: "
-            f"the load generator, or the concurrency of {result.plan.concurrency}, held them up"
+            f"{_held_up_by(result)} held them up"
             f"{'.' if result.plan.closed else ', and the latencies count from when they were due.'}"
+        )
+    if (limit := result.stream_limit) is not None:
+        found.append(
+            f"The server allows {plural(limit, 'stream')} a connection, and calls waited for one: give more "
+            f"than {plural(result.plan.connections, 'connection')}, or less concurrency."
         )
     if result.starved:
         found.append(
             f"{plural(result.starved, 'send')} waited for the request to be rendered from its template: the "
             "rate is that of the templates."
         )
-    if clamped := result.latencies.clamped:
-        found.append(
-            f"{plural(clamped, 'call')} took longer than {format_duration(result.latencies.highest)} and "
-            f"{_were(clamped)} counted as that."
-        )
+    for histogram, what in ((result.latencies, "took longer"), (result.send_lag, "waited longer to be sent")):
+        if clamped := histogram.clamped:
+            found.append(
+                f"{plural(clamped, 'call')} {what} than {format_duration(histogram.highest)} and "
+                f"{_were(clamped)} counted as that."
+            )
     if result.reconnects:
         found.append(
             f"{plural(result.reconnects, 'connection')} {_were(result.reconnects)} lost or closed by the "
             "server, and made again."
+        )
+    if result.sent_again:
+        found.append(
+            f"{plural(result.sent_again, 'call')} {_were(result.sent_again)} refused by the server "
+            "unprocessed and sent once more, each counted once: it had so many more requests than that."
         )
     if result.failed:
         found.append("Failed calls are counted by status and left out of the latencies.")
@@ -71,6 +82,12 @@ def notes(result: LoadResult) -> tuple[str, ...]:
     elif result.plan.closed:
         found.append(FROM_SENT_NOTE)
     return tuple(found)
+
+
+def _held_up_by(result: LoadResult) -> str:
+    if result.stream_limit is not None:
+        return "the server's limit of streams"
+    return f"the load generator, or the concurrency of {result.plan.concurrency},"
 
 
 def _were(count: int) -> str:
