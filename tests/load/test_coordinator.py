@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from load.echo import Echo, echo_server
 from load.plans import NUMBERED, plan_of
-from tai_grpc.load import coordinator
+from tai_grpc.load import coordinator, processes
 from tai_grpc.load.coordinator import coordinate
 from tai_grpc.load.errors import EngineProcessError, UnreachableError
 from tai_grpc.load.plan import LoadPlan, Schedule, Segment
@@ -174,6 +175,27 @@ async def test_a_host_may_be_there_twice(echo: Echo) -> None:
     result = await run(plan, commands(2, ()))
     [host] = result.hosts
     assert (host.host, host.statuses) == (echo.address, {"OK": 40})
+
+
+CHATTERS = """
+import sys
+from load.report.results import interval
+from tai_grpc.load.frames import write_frame
+for number in range(50):
+    write_frame(sys.stdout.buffer, interval(number, [1]))
+write_frame(sys.stdout.buffer, "the result")
+"""
+
+
+async def test_intervals_that_nobody_takes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "MAX_WAITING", 10)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    said: processes.Said = queue.Queue()
+    with processes.EngineProcess([sys.executable, "-c", CHATTERS], 3, said):
+        pass
+    heard = [said.get_nowait() for _ in range(said.qsize())]
+    assert {number for number, _ in heard} == {3}
+    assert [type(what) for _, what in heard] == [*[Interval] * 10, str, EOFError]
 
 
 async def test_what_one_of_them_cannot_do_is_said(echo: Echo) -> None:

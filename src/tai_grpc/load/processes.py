@@ -17,6 +17,7 @@ from tai_grpc.checks import check_int
 from tai_grpc.errors import ConfigError
 from tai_grpc.load.errors import EngineProcessError
 from tai_grpc.load.frames import NoFrameError, read_frame, write_frame
+from tai_grpc.load.result import Interval
 
 LOCAL: Final = (sys.executable, "-m", "tai_grpc.cli")
 """What runs `tai-grpc` on this machine."""
@@ -50,6 +51,9 @@ def _words(command: str) -> list[str]:
 
 Said = queue.Queue[tuple[int, Any]]
 """What processes say, each beside its number; an EOFError is the last that one says."""
+
+MAX_WAITING: Final = 1024
+"""While so much of what was said waits to be heard, intervals are dropped: they are there to be looked at."""
 
 
 class EngineProcess:
@@ -123,7 +127,9 @@ class EngineProcess:
         with cast(BinaryIO, self._process.stdout) as pipe:
             try:
                 while True:
-                    said.put((self._number, read_frame(_Heard(pipe, self))))
+                    what = read_frame(_Heard(pipe, self))
+                    if said.qsize() < MAX_WAITING or not isinstance(what, Interval):
+                        said.put((self._number, what))
             except EOFError as error:
                 said.put((self._number, error))
 
