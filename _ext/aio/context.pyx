@@ -19,7 +19,8 @@ from grpc.aio import EOF, AbortError, InternalError, UsageError
 from tai_grpc._ext.aio.callstream cimport Read, Requests, Write
 from tai_grpc._ext.http2.buffers cimport Buffer, buffer_free
 from tai_grpc._ext.http2.metadata cimport metadata_append, metadata_of
-from tai_grpc._ext.http2.session cimport stream_finish, stream_send_headers
+from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL
+from tai_grpc._ext.http2.session cimport stream_finish, stream_reset, stream_send_headers
 from tai_grpc._ext.http2.state cimport IDENTITY
 from tai_grpc._ext.http2.status cimport (
     CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNKNOWN,
@@ -183,6 +184,7 @@ cdef class ServicerContext(CallStream):
         self.peer_info = peer
         self.max_receive_bytes = service.session.max_message_bytes
         self.max_send_bytes = service.max_send_bytes
+        self.max_queued_bytes = service.max_queued_bytes
         if service.encoding != IDENTITY and stream.accepted & 1 << service.encoding:
             self.encoding = service.encoding
         self.task = task
@@ -334,16 +336,23 @@ cdef class ServicerContext(CallStream):
             for callback in callbacks:
                 try:
                     callback(self)
-                except Exception as error:
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:
                     self.report("Unexpected exception of a done callback", error)
         return 0
 
     cdef int deadline_passed(self) except -1:
-        if self.limit_ns == 0:
-            details = "Deadline Exceeded"
-        else:
+        if self.limit_ns != 0:
             details = f"the deadline, the server's maximum, passed after {self.limit_ns * 1e-9:.3f} s"
-        self.finish(DEADLINE_EXCEEDED, details, None)
+            self.finish(DEADLINE_EXCEEDED, details, None)
+        elif self.closed or self.stream.queued == 0:
+            self.finish(DEADLINE_EXCEEDED, "Deadline Exceeded", None)
+        else:
+            # The client's own has passed as well: it does not take what waits for its window.
+            self.finished = True
+            stream_reset(self.stream, NGHTTP2_CANCEL)
+            self.connection.want_flush()
         if self.running:
             self.task.request_cancel(None)
         elif not self.ended:
@@ -386,6 +395,9 @@ cdef class ServicerContext(CallStream):
                 size = PyBytes_GET_SIZE(encoded)
             self.finished = True
             stream_finish(self.stream, code, message, size, &fields if fields.size != 0 else NULL)
+            # Whoever waits in the handler's stead, or beside it, is not told of the stream any more.
+            self.wake_readers()
+            self.wake_writers()
         finally:
             buffer_free(&fields)
         self.connection.want_flush()
