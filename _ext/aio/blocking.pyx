@@ -8,8 +8,8 @@ Nothing is called under the lock that a caller could have written: messages are 
 is collected meanwhile is only put on a list.
 
 While nobody waits, nothing is read, and no ping is sent or answered: keepalive is looked at when a call
-waits. A server that pings an idle client, and gets no answer, may end the connection; the next call finds
-that out and goes to a new one.
+waits. A server that pings an idle client, and gets no answer, may end the connection; what came meanwhile,
+and that the connection ended, is read before the next call begins, which then goes to a new one.
 
 After a fork the child has copies of the descriptors and must not use them: it calls `forget`.
 """
@@ -50,6 +50,7 @@ cdef extern from "sys/socket.h" nogil:
 cdef enum:
     READ_BYTES = 65536
     WRITE_BYTES = 262144
+    MAX_CATCH_UP = 64  # reads
 
 cdef object _want_read = ssl.SSLWantReadError
 cdef object _tls_errors = (ssl.SSLError, ValueError)
@@ -81,7 +82,8 @@ cdef class BlockingOwner(Awaited):
 
 @cython.no_gc_clear  # the descriptor and the session are wanted when it goes
 cdef class BlockingConnection(Shared):
-    """The client's end of a connection that is connected: `sock` is given away. Sizes are in bytes.
+    """The client's end of a connection that is connected: `sock` is given away. Sizes are in bytes; 0: what
+    the session takes by itself.
 
     `tls`: None, or an `ssl.SSLObject` after its handshake and the `MemoryBIO`s that it reads and writes.
     """
@@ -102,11 +104,14 @@ cdef class BlockingConnection(Shared):
         int64_t max_message_bytes=4 * 1024 * 1024,
         int64_t max_header_bytes=16 * 1024,
         int64_t window_bytes=0,
+        int64_t max_unread_bytes=0,
         int64_t keepalive_ns=0,
         int64_t keepalive_timeout_ns=20_000_000_000,
         bint keepalive_without_calls=False,
     ):
-        cdef SessionSettings settings = client_settings(max_message_bytes, max_header_bytes, window_bytes)
+        cdef SessionSettings settings = client_settings(
+            max_message_bytes, max_header_bytes, window_bytes, max_unread_bytes
+        )
         if self.session is not NULL:
             raise RuntimeError("a BlockingConnection is made once")
         self.session = session_new(&settings)
@@ -211,6 +216,8 @@ cdef class BlockingConnection(Shared):
     cdef int request(
         self, BlockingOwner owner, bytes method, int64_t timeout_ns, int encoding, const Buffer *metadata
     ) except -1:
+        if not self.led and not self.reading:
+            self.catch_up()
         if self.draining or self.over:
             return 0
         self.reserve_grave()
@@ -278,7 +285,15 @@ cdef class BlockingConnection(Shared):
 
     # --- In and out: with the lock ---
 
+    cdef int catch_up(self) except -1:
+        """Nobody reads: take what came since somebody did."""
+        cdef int turns = MAX_CATCH_UP
+        while not self.over and turns > 0 and self.receive():
+            turns -= 1
+        return self.close_if_idle()
+
     cdef int receive(self) except -1:
+        """What there is, without waiting. 0: nothing, or the connection's end."""
         cdef ssize_t size = recv(self.descriptor, self.received, READ_BYTES, MSG_DONTWAIT)
         cdef int failure = errno
         if size < 0:
@@ -289,9 +304,11 @@ cdef class BlockingConnection(Shared):
             return self.lose("the server closed it")
         self.last_read_ns = monotonic_ns()
         if self.tls is None:
-            return self.take(self.received, size)
-        self.tls_in.write(PyBytes_FromStringAndSize(self.received, size))
-        return self.decrypt()
+            self.take(self.received, size)
+        else:
+            self.tls_in.write(PyBytes_FromStringAndSize(self.received, size))
+            self.decrypt()
+        return 1
 
     cdef int decrypt(self) except -1:
         try:
@@ -351,7 +368,7 @@ cdef class BlockingConnection(Shared):
 
     cdef int heard_goaway(self, const Event *event) except -1:
         self.reason = goaway_reason(event, self.reason)
-        self.served = self.served or event.code == NGHTTP2_NO_ERROR
+        self.dismissed = self.dismissed or event.code == NGHTTP2_NO_ERROR
         self.too_many_pings = self.too_many_pings or pings_too_many(event)
         self.draining = True
         return 0

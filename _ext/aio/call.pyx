@@ -6,7 +6,6 @@ as `on_...`. It is sent anew, unseen, as often as the request never left, and on
 it did not process it; for that the request messages are kept until the server answers, 256 KiB of a stream.
 """
 
-cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.float cimport PyFloat_AsDouble
 from libc.stdint cimport int64_t
@@ -75,14 +74,27 @@ cdef class Deadline(TimerEntry):
         return 0
 
 
-@cython.no_gc_clear  # `timer` is wanted when it goes, also when the garbage collector found it
 cdef class Call(DispatchedCall):
     """What the four kinds have. Subclasses say what a message and the end mean to them."""
 
-    def __dealloc__(self):
+    def __del__(self):
+        # The garbage collector calls this, in whatever thread, before it clears anything: from here on the
+        # loop does not reach a call that is half cleared. Held again it is a cancelled one.
         if self.timer is not None:
             self.timer.call = NULL
             self.dispatcher.timers.disarm(self.timer)
+            self.timer = None
+        if self.stream is not NULL:
+            self.connection.let_go(self.stream)
+        if self.dispatcher is not None:
+            self.dispatcher.forget(self)
+        if self.state != DONE:
+            self.state = DONE
+            self.locally_cancelled = True
+            self.code_number = CANCELLED
+            self.details_text = LOCALLY_CANCELLED
+
+    def __dealloc__(self):
         self.detach()
         buffer_free(&self.fields)
 
@@ -273,7 +285,9 @@ cdef class Call(DispatchedCall):
             for callback in callbacks:
                 try:
                     callback(self)
-                except Exception as error:
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:
                     self.loop().call_exception_handler(
                         {"message": "a gRPC call's done callback failed", "exception": error}
                     )

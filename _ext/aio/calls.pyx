@@ -115,6 +115,7 @@ cdef class StreamResponse(Call):
         self.code_number = code
         self.details_text = details
         self.end_waiters = wake(self.end_waiters)
+        self.write_waiters = wake(self.write_waiters)
         return 0
 
     cdef int done_hook(self) except -1:
@@ -223,7 +224,7 @@ async def _write(Call call, object serialize, object request):
             except CancelledError:
                 call.cancel()
                 raise
-    if call.state == DONE and call.code_number != OK:
+    if call.code_number != OK:
         raise call.error()
 
 

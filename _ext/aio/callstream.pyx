@@ -27,6 +27,8 @@ from tai_grpc._ext.http2.status cimport INTERNAL, RESOURCE_EXHAUSTED
 
 from tai_grpc._ext.aio.compression import TooLargeError
 
+TOO_MUCH_QUEUED = "too much waits on this connection for the client to take it"
+
 cdef str _ENDED = "the call was ended by its client, or its connection is lost"
 
 
@@ -126,6 +128,9 @@ cdef class CallStream:
         if 0 <= self.max_send_bytes < PyBytes_GET_SIZE(data):
             size = PyBytes_GET_SIZE(data)
             self.fail(RESOURCE_EXHAUSTED, f"Sent message larger than max ({size} vs. {self.max_send_bytes})")
+            self.check()
+        if self.connection.session.queued >= self.max_queued_bytes:
+            self.fail(RESOURCE_EXHAUSTED, TOO_MUCH_QUEUED)
             self.check()
         if self.encoding != IDENTITY:
             if not self.headers_sent:
@@ -263,7 +268,7 @@ cdef class Write(Transfer):
                 self.begun = True
                 call.send(self.message)
                 self.message = None
-            elif call.closed:
+            elif call.closed or call.finished:
                 call.check()
             if call.must_wait():
                 return self.begin_wait(call.writable())

@@ -93,7 +93,9 @@ cdef class Keepalive(TimerEntry):
 
 
 cdef class ClientConnection(Connection):
-    """The client's end of a connection, an asyncio.Protocol. Sizes are in bytes."""
+    """The client's end of a connection, an asyncio.Protocol. Sizes are in bytes; 0: what the session takes by
+    itself.
+    """
 
     def __init__(
         self,
@@ -106,11 +108,14 @@ cdef class ClientConnection(Connection):
         int64_t max_message_bytes=4 * 1024 * 1024,
         int64_t max_header_bytes=16 * 1024,
         int64_t window_bytes=0,
+        int64_t max_unread_bytes=0,
         int64_t keepalive_ns=0,
         int64_t keepalive_timeout_ns=20_000_000_000,
         bint keepalive_without_calls=False,
     ):
-        cdef SessionSettings settings = client_settings(max_message_bytes, max_header_bytes, window_bytes)
+        cdef SessionSettings settings = client_settings(
+            max_message_bytes, max_header_bytes, window_bytes, max_unread_bytes
+        )
         self.begin(loop, &settings)
         self.listener = listener
         self.authority = authority
@@ -128,7 +133,7 @@ cdef class ClientConnection(Connection):
     @property
     def calls(self):
         """How many streams are open or wait to be."""
-        return session_streams(self.session)
+        return 0 if self.session is NULL else session_streams(self.session)
 
     def drain(self):
         """Start no more calls; close once those there are have ended."""
@@ -165,21 +170,30 @@ cdef class ClientConnection(Connection):
             self.close_when_idle()
         return 0
 
-    cdef int release(self, StreamState *stream) noexcept:
+    cdef int let_go(self, StreamState *stream) noexcept:
         stream.owner = NULL
-        cdef bint is_open = stream.session is not NULL and not stream.ended and not stream.reset
-        if is_open:
-            stream_reset(stream, NGHTTP2_CANCEL)
-        stream_release(stream)
-        if is_open and self.transport is not None:
+        if stream.session is NULL or stream.ended or stream.reset:
+            return 0
+        stream_reset(stream, NGHTTP2_CANCEL)
+        if self.transport is not None:
             try:
                 if PyThread_get_thread_ident() == self.thread:
-                    self.want_flush()
+                    self._flush_released()
                 else:
-                    self.loop.call_soon_threadsafe(self.flush_callback)
+                    self.loop.call_soon_threadsafe(self._flush_released)
             except (AttributeError, RuntimeError):
                 pass  # the loop is closed, or garbage like the call and taken apart before it
         return 0
+
+    cdef int release(self, StreamState *stream) noexcept:
+        self.let_go(stream)
+        stream_release(stream)
+        return 0
+
+    def _flush_released(self):
+        self.want_flush()
+        if self.draining:
+            self.close_when_idle()
 
     # --- A connection's own ---
 
@@ -219,7 +233,7 @@ cdef class ClientConnection(Connection):
     cdef int heard_goaway(self, const Event *event) except -1:
         self.reason = goaway_reason(event, self.reason)
         if event.code == NGHTTP2_NO_ERROR:
-            self.served = True
+            self.dismissed = True
         if not self.draining:
             self.draining = True
             self.listener.connection_draining(self, pings_too_many(event) != 0)

@@ -28,11 +28,13 @@ cdef int64_t _MAX_QUEUED_CALLS = MAX_QUEUED_CALLS
 
 
 cdef SessionSettings client_settings(
-    int64_t max_message_bytes, int64_t max_header_bytes, int64_t window_bytes
+    int64_t max_message_bytes, int64_t max_header_bytes, int64_t window_bytes, int64_t max_unread_bytes
 ) noexcept:
     cdef SessionSettings settings = session_defaults(CLIENT)
     settings.max_message_bytes = max_message_bytes
     settings.max_header_bytes = max_header_bytes
+    if max_unread_bytes > 0:
+        settings.max_buffered_bytes = max_unread_bytes
     if window_bytes > 0:
         settings.window_bytes = window_bytes
         settings.connection_window_bytes = max(settings.connection_window_bytes, window_bytes)

@@ -77,6 +77,10 @@ cdef class Connection:
         session_lost(self.session)
         self.drain_events()
         self.gone(exc)
+        # Calls that have ended may hold this for long; and it refers to itself.
+        self.flush_callback = None
+        session_free(self.session)
+        self.session = NULL
 
     def pause_writing(self):
         self.paused = True
@@ -110,7 +114,9 @@ cdef class Connection:
                 return 0
             try:
                 self.dispatch(event)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
                 # Of one call: the others go on.
                 self.loop.call_exception_handler(
                     {"message": "a gRPC call failed to take an event", "exception": error, "protocol": self}

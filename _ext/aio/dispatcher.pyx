@@ -3,8 +3,8 @@
 
 Which connections there are is decided by a policy, a Python object. It calls `use` with those that are ready,
 and `fail` while the server cannot be reached: then calls fail at once, but those that wait for ready. The
-dispatcher calls its `connection_wanted()` when a call needs a connection and there is none, once until the
-next `use` or `fail`.
+dispatcher calls its `connection_wanted()` when a call needs a connection and there is none, or one of them
+takes no more calls, once until the next `use` or `fail`.
 """
 
 cimport cython
@@ -44,19 +44,12 @@ cdef void unlink(Link *link) noexcept:
     link.next = link
 
 
-@cython.no_gc_clear  # `dispatcher` is wanted when it goes
 cdef class DispatchedCall(StreamOwner):
-    """A call that a dispatcher finds a connection for."""
+    """A call that a dispatcher finds a connection for. Before it goes it has the dispatcher `forget` it."""
 
     def __cinit__(self):
         link_init(&self.in_calls, <void *>self)
         link_init(&self.in_waiting, <void *>self)
-
-    def __dealloc__(self):
-        unlink(&self.in_calls)
-        if self.in_waiting.next != &self.in_waiting:
-            unlink(&self.in_waiting)
-            self.dispatcher.waiting_calls -= 1
 
     cdef int submit(self, ClientConnection connection) except -1:
         return 0
@@ -157,6 +150,7 @@ cdef class Dispatcher:
 
     cdef int route(self, DispatchedCall call) except -1:
         cdef ClientConnection connection
+        cdef bint lacking = False
         cdef Py_ssize_t count = len(self.connections)
         while count > 0:
             self.turn = self.turn + 1 if self.turn + 1 < count else 0
@@ -165,9 +159,10 @@ cdef class Dispatcher:
                 call.fail(RESOURCE_EXHAUSTED, QUEUE_FULL)
                 return 0
             if call.submit(connection):
-                return 0
+                return self.want() if lacking else 0
             self.connections.remove(connection)
             connection.drain()
+            lacking = True
             count -= 1
         if self.failure is not None and not call.wait_for_ready:
             call.fail(UNAVAILABLE, self.failure)
@@ -202,8 +197,22 @@ cdef class Dispatcher:
     cdef int leave(self, DispatchedCall call) except -1:
         self.leave_waiting(call)
         unlink(&call.in_calls)
+        if self.idle_waiter is not None:
+            self._tell_idle()
+        return 0
+
+    cdef int forget(self, DispatchedCall call) except -1:
+        self.leave_waiting(call)
+        unlink(&call.in_calls)
+        if self.idle_waiter is not None and self.calls.next == &self.calls:
+            try:
+                self.loop.call_soon_threadsafe(self._tell_idle)
+            except (AttributeError, RuntimeError):
+                pass  # the loop is closed, or garbage like the call and taken apart before it
+        return 0
+
+    def _tell_idle(self):
         if self.idle_waiter is not None and self.calls.next == &self.calls:
             waiter, self.idle_waiter = self.idle_waiter, None
             if not waiter.done():
                 waiter.set_result(None)
-        return 0

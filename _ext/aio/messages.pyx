@@ -43,6 +43,7 @@ cdef bint transmit(StreamState *stream, object message) noexcept:
 
 
 @cython.final
+@cython.no_gc_clear  # a thread may put a message there as long as the call that has it lasts
 cdef class MessageQueue:
     """Messages in their order. What bounds it is the window of its stream, which opens as they are read."""
 

@@ -19,7 +19,8 @@ from grpc.aio import EOF, InternalError
 from tai_grpc._ext.aio.callstream cimport Read, Requests
 from tai_grpc._ext.http2.buffers cimport Buffer, buffer_free
 from tai_grpc._ext.http2.metadata cimport metadata_append, metadata_of
-from tai_grpc._ext.http2.session cimport stream_finish
+from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL
+from tai_grpc._ext.http2.session cimport stream_finish, stream_reset
 from tai_grpc._ext.http2.state cimport IDENTITY
 from tai_grpc._ext.http2.status cimport (
     CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNKNOWN,
@@ -151,6 +152,7 @@ cdef class ServedCall(CallStream):
         self.peer_info = peer
         self.max_receive_bytes = service.session.max_message_bytes
         self.max_send_bytes = service.max_send_bytes
+        self.max_queued_bytes = service.max_queued_bytes
         if service.encoding != IDENTITY and stream.accepted & 1 << service.encoding:
             self.encoding = service.encoding
         self.task = task
@@ -302,16 +304,23 @@ cdef class ServedCall(CallStream):
             for callback in callbacks:
                 try:
                     callback(self)
-                except Exception as error:
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:
                     self.report("Unexpected exception of a done callback", error)
         return 0
 
     cdef int deadline_passed(self) except -1:
-        if self.limit_ns == 0:
-            details = "Deadline Exceeded"
-        else:
+        if self.limit_ns != 0:
             details = f"the call took longer than the {self.limit_ns * 1e-9:.3f} s that the server allows"
-        self.finish(DEADLINE_EXCEEDED, details, None)
+            self.finish(DEADLINE_EXCEEDED, details, None)
+        elif self.closed or self.stream.queued == 0:
+            self.finish(DEADLINE_EXCEEDED, "Deadline Exceeded", None)
+        else:
+            # The client's own has passed as well: it does not take what waits for its window.
+            self.finished = True
+            stream_reset(self.stream, NGHTTP2_CANCEL)
+            self.connection.want_flush()
         if self.running:
             self.task.request_cancel(None)
         elif not self.ended:
@@ -354,6 +363,9 @@ cdef class ServedCall(CallStream):
                 size = PyBytes_GET_SIZE(encoded)
             self.finished = True
             stream_finish(self.stream, code, message, size, &fields if fields.size != 0 else NULL)
+            # Whoever waits in the handler's stead, or beside it, is not told of the stream any more.
+            self.wake_readers()
+            self.wake_writers()
         finally:
             buffer_free(&fields)
         self.connection.want_flush()

@@ -3,7 +3,8 @@
 
 Each connection has one timer, which is set for the nearest of: the preface (or a header block that was begun)
 must be complete; a ping is due, or its answer; the connection is too old, or has been idle for too long; and
-after that, the time until which it may go on.
+after that, the times until which it waits for the client's word and may go on; streams are to be looked at,
+whose client may take nothing of what is queued on them.
 """
 
 from random import uniform
@@ -16,24 +17,30 @@ from tai_grpc._ext.aio.context cimport ServicerContext
 from tai_grpc._ext.aio.messages cimport received
 from tai_grpc._ext.aio.served cimport ServedCall, described, peer_name
 from tai_grpc._ext.http2.metadata cimport metadata_of
-from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_NO_ERROR
+from tai_grpc._ext.http2.nghttp2 cimport NGHTTP2_CANCEL, NGHTTP2_NO_ERROR
 from tai_grpc._ext.http2.session cimport (
-    session_in_headers, session_lost, session_ping, session_shutdown, session_streams, session_terminate,
-    stream_finish,
+    session_hurry, session_in_headers, session_lost, session_ping, session_shutdown, session_streams,
+    session_terminate, stream_finish, stream_reset,
 )
 from tai_grpc._ext.http2.state cimport (
-    CLOSED, FAILED, HALF_CLOSED, MESSAGE, PONG, REQUEST, SERVED, SETTINGS, WRITABLE,
+    CLOSED, FAILED, HALF_CLOSED, MESSAGE, NOTICE_SENT, PONG, REQUEST, SERVED, SETTINGS, WRITABLE,
 )
 from tai_grpc._ext.http2.status cimport RESOURCE_EXHAUSTED, UNIMPLEMENTED, UNKNOWN
 from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
+from tai_grpc._ext.aio.callstream import TOO_MUCH_QUEUED
 from tai_grpc._ext.aio.served import LIMIT_EXCEEDED, METHOD_NOT_FOUND
 
 cdef bytes _METHOD_NOT_FOUND = METHOD_NOT_FOUND.encode()
 cdef bytes _LIMIT_EXCEEDED = LIMIT_EXCEEDED.encode()
+cdef bytes _TOO_MUCH_QUEUED = TOO_MUCH_QUEUED.encode()
 
 # How long a connection that is cut may take to send its last words, in seconds.
 cdef double _LAST_WORDS = 1.0
+# How long a drain waits for a client's word that it heard of it: with calls under way, for whose answers the
+# client reads, and without, where it may well read nothing.
+cdef int64_t _DRAIN_NS = 20_000_000_000
+cdef int64_t _IDLE_DRAIN_NS = 500_000_000
 # The part by which the age at which connections are closed differs: not all clients come back at once.
 cdef double _AGE_JITTER = 0.1
 
@@ -69,7 +76,7 @@ cdef class ServerConnection(Connection):
             return 0
         now_ns = self.last_read_ns = monotonic_ns()
         self.setup_due_ns = now_ns + service.handshake_ns if service.handshake_ns >= 0 else -1
-        self.pong_due_ns = self.cut_due_ns = self.age_due_ns = -1
+        self.pong_due_ns = self.cut_due_ns = self.age_due_ns = self.sweep_due_ns = -1
         self.idle_since_ns = now_ns
         if service.max_age_ns >= 0:
             self.age_due_ns = now_ns + <int64_t>(
@@ -142,6 +149,13 @@ cdef class ServerConnection(Connection):
             self.setup_due_ns = -1
         return 0
 
+    cdef int flush(self) except -1:
+        Connection.flush(self)
+        if self.sweep_due_ns < 0 and self.timer is not None and self.session.queued != 0:
+            self.sweep_due_ns = monotonic_ns() + self.service.sweep_ns
+            self._set_timer(self.last_read_ns)
+        return 0
+
     # --- Streams ---
 
     cdef int request(self, StreamState *stream) except -1:
@@ -151,6 +165,8 @@ cdef class ServerConnection(Connection):
         self.idle_since_ns = -1
         if stream.session is NULL:
             return 0  # reset in the same read as it came: no handler is begun for nothing (CVE-2023-44487)
+        if self.session.queued >= service.max_queued_bytes:
+            return self.refuse(stream, RESOURCE_EXHAUSTED, _TOO_MUCH_QUEUED)
         if service.intercept is None:
             path = PyBytes_FromStringAndSize(stream.path.data, stream.path.size)
             method = service.method_of(path)
@@ -189,7 +205,7 @@ cdef class ServerConnection(Connection):
     cdef int stream_gone(self, StreamState *stream) except -1:
         if session_streams(self.session) == 0:
             self.idle_since_ns = self.last_read_ns
-            if self.service.max_idle_ns >= 0 and self.timer is not None:
+            if (self.service.max_idle_ns >= 0 or self.draining) and self.timer is not None:
                 self._set_timer(self.last_read_ns)
         if stream.owner is NULL:
             return 0
@@ -204,7 +220,9 @@ cdef class ServerConnection(Connection):
         """Take no new calls, and close once those that run have ended."""
         if not self.draining and self.transport is not None:
             self.draining = True
+            self.drained_ns = monotonic_ns()
             session_shutdown(self.session)
+            self._set_timer(self.drained_ns)
             self.want_flush()
 
     def cut(self):
@@ -237,6 +255,10 @@ cdef class ServerConnection(Connection):
             due_ns = min(due_ns, self.pong_due_ns)
         elif service.keepalive_ns >= 0:
             due_ns = min(due_ns, self.last_read_ns + service.keepalive_ns)
+        if self.sweep_due_ns >= 0:
+            due_ns = min(due_ns, self.sweep_due_ns)
+        if self.hurry_due_ns() >= 0:
+            due_ns = min(due_ns, self.hurry_due_ns())
         if self.cut_due_ns >= 0:
             due_ns = min(due_ns, self.cut_due_ns)
         elif self.age_due_ns >= 0 and not self.draining:
@@ -245,6 +267,11 @@ cdef class ServerConnection(Connection):
             due_ns = min(due_ns, self.idle_since_ns + service.max_idle_ns)
         # A ping that is not sent because nothing is called is looked at again later, not at once.
         return max(due_ns, now_ns + 1_000_000)
+
+    cdef int64_t hurry_due_ns(self) noexcept:
+        if not self.draining or self.session.drain != NOTICE_SENT or self.session.over:
+            return -1
+        return self.drained_ns + (_IDLE_DRAIN_NS if session_streams(self.session) == 0 else _DRAIN_NS)
 
     cdef int _set_timer(self, int64_t now_ns) except -1:
         cdef int64_t due_ns = self.next_check(now_ns)
@@ -273,12 +300,43 @@ cdef class ServerConnection(Connection):
             self.drain()
             if service.max_age_grace_ns >= 0:
                 self.cut_due_ns = now_ns + service.max_age_grace_ns
+        if 0 <= self.hurry_due_ns() <= now_ns:
+            session_hurry(self.session)
+            self.flush()
+        if 0 <= self.sweep_due_ns <= now_ns:
+            self.sweep(now_ns)
         if (
             service.keepalive_ns >= 0 > self.pong_due_ns
             and now_ns - self.last_read_ns >= service.keepalive_ns
         ):
             self._send_ping(now_ns)
         return self._set_timer(now_ns)
+
+    cdef int sweep(self, int64_t now_ns) except -1:
+        """Give up the streams of which the client has taken nothing for too long, and those whose handler has
+        ended and whose deadline, the client's own, has passed.
+        """
+        cdef int64_t limit_ns = self.service.stream_stall_ns
+        cdef StreamState *stream = self.session.streams
+        cdef ServicerContext call
+        cdef bint useless
+        self.sweep_due_ns = -1
+        if self.session.queued == 0:
+            return 0
+        while stream is not NULL:
+            if stream.queued != 0:
+                if stream.moved or stream.stuck_since_ns == 0:
+                    stream.moved = False
+                    stream.stuck_since_ns = now_ns
+                useless = 0 <= limit_ns <= now_ns - stream.stuck_since_ns
+                if stream.owner is not NULL:
+                    call = <ServicerContext>stream.owner
+                    useless = useless or (call.limit_ns == 0 < call.deadline_ns <= now_ns)
+                if useless:
+                    stream_reset(stream, NGHTTP2_CANCEL)
+            stream = stream.next
+        self.sweep_due_ns = now_ns + self.service.sweep_ns
+        return self.want_flush()
 
     cdef int _send_ping(self, int64_t now_ns) except -1:
         if not self.service.keepalive_without_calls and session_streams(self.session) == 0:

@@ -10,6 +10,9 @@ from tai_grpc._ext.aio.timers cimport timers_of
 from tai_grpc._ext.http2.session cimport session_defaults
 from tai_grpc._ext.http2.state cimport SERVER
 
+# How often a connection whose client does not take all at once is looked at, at least.
+cdef int64_t _SWEEP_NS = 1_000_000_000
+
 
 cdef inline int64_t _ns(object seconds) except? -2:
     """Seconds as nanoseconds; -1 for None and for what is longer than a century."""
@@ -52,7 +55,8 @@ cdef class Service:
         object describe_peer, *, int encoding, int64_t max_send_bytes, object max_calls,
         int64_t max_connections, object handshake_timeout, object keepalive_time, object keepalive_timeout,
         bint keepalive_without_calls, object max_age, object max_age_grace, object max_idle,
-        object max_timeout, object max_stream_timeout, object stall_timeout, dict session,
+        object max_timeout, object max_stream_timeout, object stall_timeout, object stream_stall_timeout,
+        int64_t max_queued_bytes, dict session,
     ):
         self.loop = loop
         self.timers = timers_of(loop)
@@ -75,6 +79,9 @@ cdef class Service:
         self.max_timeout_ns = _ns(max_timeout)
         self.max_stream_timeout_ns = _ns(max_stream_timeout)
         self.stall_timeout = 0.0 if stall_timeout is None else stall_timeout
+        self.stream_stall_ns = _ns(stream_stall_timeout)
+        self.sweep_ns = _SWEEP_NS if self.stream_stall_ns < 0 else min(_SWEEP_NS, self.stream_stall_ns // 4)
+        self.max_queued_bytes = max_queued_bytes
         self.connections = set()
         self.session = session_defaults(SERVER)
         cdef dict left = dict(session)
@@ -83,6 +90,7 @@ cdef class Service:
         own.window_bytes = left.pop("window_bytes", own.window_bytes)
         own.max_header_bytes = left.pop("max_header_bytes", own.max_header_bytes)
         own.max_message_bytes = left.pop("max_message_bytes", own.max_message_bytes)
+        own.max_buffered_bytes = left.pop("max_buffered_bytes", own.max_buffered_bytes)
         own.min_ping_interval_ns = left.pop("min_ping_interval_ns", own.min_ping_interval_ns)
         own.max_ping_strikes = left.pop("max_ping_strikes", own.max_ping_strikes)
         own.reset_burst = left.pop("reset_burst", own.reset_burst)

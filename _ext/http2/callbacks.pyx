@@ -27,7 +27,8 @@ from tai_grpc._ext.primitives.clock cimport monotonic_ns
 from tai_grpc._ext.primitives.limiter cimport bucket_take
 
 cdef enum:
-    MAX_CONTINUATIONS = 8
+    MIN_CONTINUATIONS = 8  # that are taken in any case
+    FRAME_BYTES = 16384  # of one frame: we announce no more
 
 # What the ping between the two GOAWAYs of a shutdown says.
 cdef uint64_t DRAIN_PING = 0x7461692D64726E31
@@ -39,6 +40,10 @@ cdef nghttp2_session_callbacks *_callbacks = NULL
 
 cdef const nghttp2_session_callbacks *session_callbacks() noexcept nogil:
     return _callbacks
+
+
+cdef int64_t max_continuations(SessionState *session) noexcept nogil:
+    return max(<int64_t>MIN_CONTINUATIONS, 2 * (session.settings.max_header_bytes // FRAME_BYTES))
 
 
 cdef int ping(SessionState *session, uint64_t number) noexcept nogil:
@@ -74,8 +79,7 @@ cdef int give_up(SessionState *session, uint32_t error_code, const char *problem
     return 0
 
 
-cdef int _say_goaway(SessionState *session) noexcept nogil:
-    """The second GOAWAY: what the peer sent before it heard the first has arrived."""
+cdef int say_goaway(SessionState *session) noexcept nogil:
     session.drain = GOAWAY_SENT
     cdef int result = nghttp2_submit_goaway(
         session.http2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session.http2),
@@ -119,7 +123,7 @@ cdef int _on_begin_frame(
         session.continuations = 0
         return 0
     session.continuations += 1
-    if session.continuations > MAX_CONTINUATIONS:
+    if session.continuations > max_continuations(session):
         give_up(session, NGHTTP2_ENHANCE_YOUR_CALM, b"too many CONTINUATION frames")
         return NGHTTP2_ERR_CALLBACK_FAILURE
     return 0
@@ -361,7 +365,8 @@ cdef int _on_ping(SessionState *session, const nghttp2_frame *frame) noexcept no
         session.pings_unanswered -= 1
         memcpy(&number, frame.ping.opaque_data, 8)
         if number == DRAIN_PING:
-            return _say_goaway(session) if session.drain == NOTICE_SENT else 0
+            # What the peer sent before it heard the first GOAWAY has arrived.
+            return say_goaway(session) if session.drain == NOTICE_SENT else 0
         event = event_push(session, PONG, NULL)
         if event is not NULL:
             event.number = <int64_t>number
@@ -385,6 +390,7 @@ cdef int _on_goaway(SessionState *session, const nghttp2_frame *frame) noexcept 
     if session.settings.role == SERVER:
         return _glitch(session)
     session.going_away = True
+    session.last_taken = frame.goaway.last_stream_id
     event = event_push(session, GOAWAY, NULL)
     if event is NULL:
         return NGHTTP2_ERR_CALLBACK_FAILURE
@@ -486,7 +492,10 @@ cdef int _on_stream_closed(
     elif not stream.ended:
         if error_code == NGHTTP2_REFUSED_STREAM:
             stream.flags |= UNPROCESSED
-        stream_ended(stream, status_of_reset(error_code), BY_RESET, error_code, NULL, 0)
+        if session.going_away and stream.id > session.last_taken:
+            stream_ended(stream, UNAVAILABLE, BY_CONNECTION, 0, NULL, 0)
+        else:
+            stream_ended(stream, status_of_reset(error_code), BY_RESET, error_code, NULL, 0)
     stream_unlink(stream)
     connection_give_back(session)
     _served(session)

@@ -8,7 +8,8 @@ those that it allows there, the submit functions.
 What a peer can make grow is bounded here: header fields and bytes (reading.pyx), streams (nghttp2 refuses
 those beyond SETTINGS_MAX_CONCURRENT_STREAMS), answers that it does not read (`max_queued_frames`), resets by
 either side (`reset_burst`; CVE-2023-44487, CVE-2025-8671), frames that say nothing (`glitch_burst`;
-CVE-2019-9512 to 9518), pings (`max_ping_strikes`, gRFC A8), continuations (8; CVE-2024-27316).
+CVE-2019-9512 to 9518), pings (`max_ping_strikes`, gRFC A8), continuations (8, or twice what
+`max_header_bytes` takes; CVE-2024-27316).
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -16,7 +17,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport strlen
 
 from tai_grpc._ext.http2.buffers cimport Buffer
-from tai_grpc._ext.http2.callbacks cimport closed, give_up, ping, reset, session_callbacks
+from tai_grpc._ext.http2.callbacks cimport (
+    closed, give_up, max_continuations, ping, reset, say_goaway, session_callbacks,
+)
 from tai_grpc._ext.http2.events cimport (
     event_next, events_free, events_keep, stream_hold, stream_let_go, stream_unlink,
 )
@@ -33,7 +36,6 @@ from tai_grpc._ext.http2.writing cimport (
 from tai_grpc._ext.primitives.limiter cimport bucket_init
 
 cdef enum:
-    MAX_CONTINUATIONS = 8
     ANSWERS_TABLE = 1024  # bytes of HPACK's dynamic table for what a server sends
     MAX_HEADER_BLOCK = 1 << 20  # bytes that nghttp2 may be given to send in one
 
@@ -87,7 +89,7 @@ cdef SessionState *session_new(const SessionSettings *settings) noexcept nogil:
     tai_option_glitch_rate(option, 10 * settings.glitch_burst, 10 * settings.glitch_rate)
     nghttp2_option_set_max_outbound_ack(option, <size_t>settings.max_queued_frames)
     # nghttp2 counts each piece in which a CONTINUATION's head of 9 bytes arrives.
-    tai_option_max_continuations(option, 9 * (MAX_CONTINUATIONS + 1))
+    tai_option_max_continuations(option, 9 * <size_t>(max_continuations(session) + 1))
     if settings.role == SERVER:
         result = nghttp2_session_server_new2(&session.http2, session_callbacks(), session, option)
     else:
@@ -159,6 +161,10 @@ cdef int session_shutdown(SessionState *session) noexcept nogil:
         return 0
     session.drain = NOTICE_SENT
     return -1 if nghttp2_submit_shutdown_notice(session.http2) != 0 else 0
+
+
+cdef int session_hurry(SessionState *session) noexcept nogil:
+    return say_goaway(session) if session.drain == NOTICE_SENT and not session.over else 0
 
 
 # --- In and out -----------------------------------------------------------------------------------------

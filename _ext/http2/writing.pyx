@@ -8,7 +8,7 @@ message or the end.
 
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, strlen
+from libc.string cimport memcpy, strlen
 
 from tai_grpc._ext.http2.buffers cimport (
     Buffer, Cursor, Field, buffer_append, buffer_append_field, buffer_free, buffer_reserve,
@@ -23,6 +23,7 @@ from tai_grpc._ext.http2.state cimport (
     Chunk, SessionState, StreamState,
 )
 from tai_grpc._ext.http2.status cimport RESOURCE_EXHAUSTED
+from tai_grpc._ext.primitives.clock cimport monotonic_ns
 
 cdef enum:
     PREFIX = 5
@@ -112,6 +113,7 @@ cdef StreamState *write_request(
     cdef char[16] timeout
     cdef int result
     cdef StreamState *stream
+    cdef bint waits = not write_has_room(session)
     if _fields_begin(&fields, 10, metadata) != 0:
         return NULL
     _add_constant(&fields, b":method", 7, b"POST", 4)
@@ -127,20 +129,18 @@ cdef StreamState *write_request(
     _add_constant(&fields, b"grpc-accept-encoding", 20, ACCEPTED, ACCEPTED_SIZE)
     if encoding != IDENTITY:
         _add_constant(&fields, b"grpc-encoding", 13, NAMES[encoding], strlen(NAMES[encoding]))
-    if timeout_ns >= 0:
-        # It is another one each time: in the peer's table it would only be in the way.
-        _add(
-            &fields, b"grpc-timeout", 12, timeout, timeout_text(timeout_ns, timeout),
-            NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX,
-        )
+    if timeout_ns >= 0 and not waits:
+        _add_timeout(&fields, timeout_ns, timeout)
     _add_all(&fields, metadata)
     stream = stream_new(session, session.next_stream_id)
     if stream is not NULL:
         stream.headers_sent = True
-        if write_has_room(session):
-            result = _submit(stream, &fields)
-        else:
+        if waits:
+            if timeout_ns >= 0:
+                stream.deadline_ns = monotonic_ns() + timeout_ns
             result = _wait(stream, &fields)
+        else:
+            result = _submit(stream, &fields)
         if result == 0:
             session.next_stream_id = stream.id + 2 if stream.id < INT32_MAX - 1 else 0
         else:
@@ -152,6 +152,14 @@ cdef StreamState *write_request(
 
 cdef bint write_has_room(SessionState *session) noexcept nogil:
     return session.first_waiting is NULL and _has_room(session)
+
+
+cdef inline void _add_timeout(Fields *fields, int64_t timeout_ns, char *text) noexcept nogil:
+    # It is another one each time: in the peer's table it would only be in the way.
+    _add(
+        fields, b"grpc-timeout", 12, text, timeout_text(timeout_ns, text),
+        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX,
+    )
 
 
 cdef inline bint _has_room(SessionState *session) noexcept nogil:
@@ -190,20 +198,19 @@ cdef int _wait(StreamState *stream, const Fields *fields) noexcept nogil:
 
 cdef bint write_waiting(SessionState *session) noexcept nogil:
     cdef Fields fields
+    cdef char[16] timeout
     cdef StreamState *stream
     cdef bint some = False
     cdef int result
-    cdef size_t i
     while session.first_waiting is not NULL and _has_room(session):
         stream = session.first_waiting
         waiting_remove(stream)
         some = True
-        result = _fields_begin(&fields, 0, &stream.fields)
+        result = _fields_begin(&fields, 1, &stream.fields)
         if result == 0:
             _add_all(&fields, &stream.fields)
-            for i in range(fields.count):
-                if fields.list[i].namelen == 12 and memcmp(fields.list[i].name, b"grpc-timeout", 12) == 0:
-                    fields.list[i].flags = NGHTTP2_NV_FLAG_NO_INDEX
+            if stream.deadline_ns != 0:
+                _add_timeout(&fields, max(<int64_t>1, stream.deadline_ns - monotonic_ns()), timeout)
             result = _submit(stream, &fields)
             _fields_end(&fields)
         else:
@@ -407,6 +414,7 @@ cdef int send_chunks(
             free(chunk)
     if length != 0:
         return NGHTTP2_ERR_CALLBACK_FAILURE
+    stream.moved = True
     if stream.wants_writable and stream.queued < LOW_WATER:
         stream.wants_writable = False
         if event_push(session, WRITABLE, stream) is NULL:

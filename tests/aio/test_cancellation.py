@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
+import grpc
 import pytest
 from grpc import StatusCode
 
-from aio.link import BASIC, Link, Stuck, collect, failure, path, split, unary
+from aio.link import BASIC, Link, Stuck, collect, failure, path, split, unary, until
 
 
 def start(channel: Any, kind: str) -> Any:
@@ -244,6 +246,33 @@ async def test_reading_requests_of_a_cancelled_call_is_cancelled(link: Link) -> 
     call.cancel()
     await ended.wait()
     assert [type(error) for error in raised] == [asyncio.CancelledError] or (link.is_grpcio and not raised)
+
+
+async def test_a_done_callback_that_is_cancelled_harms_no_other_call(link: Link) -> None:
+    """As `future.result()` raises it; the callbacks after it are called."""
+    stuck = Stuck()
+    called: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: called.append("reported"))
+
+    def cancelled(_: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def tell(request: bytes, context: Any) -> bytes:
+        context.add_done_callback(cancelled)
+        context.add_done_callback(lambda _: called.append("server"))
+        return request
+
+    channel = await link.open({**stuck.handlers(), "Tell": unary(tell)})
+    other = channel.unary_unary(path("Unary"))(b"other")
+    await stuck.begun.wait()
+    call = channel.unary_unary(path("Tell"))(b"x")
+    call.add_done_callback(cancelled)
+    call.add_done_callback(lambda _: called.append("client"))
+    with suppress(asyncio.CancelledError, grpc.RpcError):  # which grpc.aio's own call then ends with
+        assert await call == b"x"
+    await until(lambda: {"client", "server"} <= set(called) or link.is_grpcio)
+    stuck.release.set()
+    assert await other == b"other"
 
 
 async def test_many_cancelled_calls_leave_the_channel_working(link: Link) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import grpc
 import pytest
 from grpc import ChannelConnectivity, StatusCode
 
-from aio.peer import Peer, scripted
+from aio.peer import MAX_CONCURRENT_STREAMS, Peer, scripted
 from tai_grpc import ConfigError, aio
 from tai_grpc.aio._backoff import Keepalive
 from tai_grpc.aio._channel_options import channel_options
@@ -218,6 +219,29 @@ async def test_round_robin_asks_all_in_turn_and_goes_on_without_one(
             pass
 
 
+@pytest.mark.parametrize("others", [[], ["b"]], ids=["the only one", "one of two"])
+async def test_round_robin_replaces_a_connection_that_takes_no_more_calls(
+    servers: Servers, others: list[str]
+) -> None:
+    """As one does whose numbers of streams are used up; a call goes on there."""
+    ports = [await servers.start(name) for name in ["a", *others]]
+    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    async with aio.insecure_channel(target, options=[("grpc.lb_policy_name", "round_robin")]) as channel:
+        method = channel.unary_unary(METHOD)
+        while {await method(b"") for _ in ports} != {b"a", *(name.encode() for name in others)}:
+            pass
+        used_up = next(iter(channel._policy._subchannels.values())).connection  # type: ignore[attr-defined]
+        going_on = channel.stream_stream(METHOD)()
+        while not used_up.calls:
+            going_on.cancel()
+            going_on = channel.stream_stream(METHOD)()
+        used_up.drain()
+        while {await method(b"", timeout=20) for _ in ports} != {b"a", *(name.encode() for name in others)}:
+            pass
+        assert used_up.calls == 1
+        going_on.cancel()
+
+
 async def test_round_robin_fails_only_when_all_do(servers: Servers, unused_tcp_port: int) -> None:
     target = f"ipv4:127.0.0.1:{unused_tcp_port},127.0.0.2:{unused_tcp_port}"
     options = [("grpc.lb_policy_name", "round_robin"), *IMPATIENT]
@@ -342,6 +366,21 @@ async def test_a_connection_of_use_is_replaced_at_once() -> None:
         assert scene.connections == 20
 
 
+async def test_a_server_that_dismisses_every_connection_is_not_flooded() -> None:
+    """Ready, and GOAWAY in peace before it has answered anything, again and again."""
+
+    async def dismiss(peer: Peer) -> None:
+        await peer.start([(MAX_CONCURRENT_STREAMS, 0)])
+        peer.goaway(0)
+        await peer.closed()
+
+    async with scripted(dismiss) as scene, aio.insecure_channel(scene.target) as channel:
+        begun = time.monotonic()
+        waiting = channel.unary_unary(METHOD)(b"", timeout=0.5, wait_for_ready=True)
+        assert await waiting.code() is StatusCode.DEADLINE_EXCEEDED
+        assert 2 <= scene.connections <= 2 + 10 * (time.monotonic() - begun)
+
+
 async def test_calls_wait_for_a_connection_up_to_their_deadline() -> None:
     async def silent(peer: Peer) -> None:
         await peer.closed()
@@ -352,6 +391,13 @@ async def test_calls_wait_for_a_connection_up_to_their_deadline() -> None:
         with pytest.raises(aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
+
+
+async def begins(peer: Peer) -> None:
+    """Answer a call with its headers alone."""
+    await peer.start()
+    peer.headers(await peer.request())
+    await peer.closed()
 
 
 # --- Letting go -----------------------------------------------------------------------------------------
@@ -372,14 +418,12 @@ async def test_a_channel_closes_while_it_connects() -> None:
 async def test_a_close_that_is_cancelled_closes_at_once() -> None:
     """It cannot be asked for again, so nothing may stay open."""
 
-    async def begins(peer: Peer) -> None:
-        await peer.start()
-        peer.headers(await peer.request())
-        await peer.closed()
+    async def tells(peer: Peer) -> None:
+        await begins(peer)
         gone.set()
 
     gone = asyncio.Event()
-    async with scripted(begins) as scene:
+    async with scripted(tells) as scene:
         channel = aio.insecure_channel(scene.target)
         call = channel.unary_unary(METHOD)(b"")
         await call.initial_metadata()
@@ -410,6 +454,37 @@ async def test_a_channel_that_is_dropped_disconnects_after_its_calls() -> None:
         gc.collect()
         dropped.set()
         assert await call == b"answer"
+        await closed.wait()
+
+
+async def test_a_close_with_grace_ends_when_the_last_call_is_dropped() -> None:
+    async with scripted(begins) as scene:
+        channel = aio.insecure_channel(scene.target)
+        call = channel.unary_stream(METHOD)(b"")
+        await call.initial_metadata()
+        closing = asyncio.create_task(channel.close(grace=3600))
+        await asyncio.sleep(0)
+        del call
+        gc.collect()
+        await closing
+
+
+async def test_a_channel_that_is_dropped_disconnects_when_its_last_call_is_dropped() -> None:
+    closed = asyncio.Event()
+
+    async def patient(peer: Peer) -> None:
+        await begins(peer)
+        closed.set()
+
+    async with scripted(patient) as scene:
+        channel = aio.insecure_channel(scene.target)
+        call = channel.unary_stream(METHOD)(b"")
+        await call.initial_metadata()
+        del channel
+        gc.collect()
+        await asyncio.sleep(0)
+        del call
+        gc.collect()
         await closed.wait()
 
 

@@ -109,6 +109,42 @@ async def main():
 run(main())
 """
 
+LATE = """
+async def main():
+    server, target = await serve()
+    async with aio.insecure_channel(target) as channel:
+        method = channel.stream_stream("/test.Garbage/Begin")
+
+        class Late:
+            '''It goes when the collector clears what refers to it: a message arrives meanwhile.'''
+
+            __slots__ = ()
+
+            def __del__(self):
+                arrive(message)
+                went.append(True)
+
+        went = []
+        # In DATA of the only stream, one byte.
+        message = bytes.fromhex("000006 00 00 00000001 00 00000001 78")
+
+        async def begin():
+            call = method()
+            assert await call.read() == b"first"
+            gc.collect()
+            box = [call, Late()]  # which is cleared from its end
+            call.add_done_callback(lambda _: box)
+
+        await begin()
+        arrive = channel._policy._subchannel.connection.data_received
+        gc.collect()
+        assert went == [True]
+        await asyncio.wait_for(ended.wait(), 10)
+    await server.stop(None)
+
+run(main())
+"""
+
 CLOSED = """
 async def main():
     server, target = await serve()
@@ -128,7 +164,7 @@ gc.collect()
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("script", [EXPIRES, WAITS, CLOSED], ids=["expires", "waits", "closed"])
+@pytest.mark.parametrize("script", [EXPIRES, WAITS, LATE, CLOSED], ids=["expires", "waits", "late", "closed"])
 def test_calls_that_only_the_garbage_collector_finds(script: str, loop: str) -> None:
     """They are given up like those that are dropped, whether or not their loop is there still."""
     result = subprocess.run(

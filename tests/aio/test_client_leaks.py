@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import pytest
 from grpc import StatusCode
 
+from aio.link import BASIC, SERVICE, path, until
 from aio.peer import Peer, scripted
 from tai_grpc import aio
+from tai_grpc._ext.aio.connection import Connection
 
 METHOD = "/test.Leaks/Call"
 MIB = 1024 * 1024
@@ -137,3 +140,31 @@ async def test_hundreds_of_channels() -> None:
                     assert await channel.unary_unary(METHOD)(b"") == b"answer"
 
         await holds_level(work, 200)
+
+
+async def test_a_connection_that_is_closed_waits_for_no_collector() -> None:
+    """At either end, and whoever still holds one of its calls."""
+    server = aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, dict(BASIC)),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+
+    def connections() -> list[object]:
+        return [each for each in gc.get_objects() if isinstance(each, Connection)]
+
+    gc.collect()
+    assert not connections()
+    gc.disable()
+    try:
+        channel = aio.insecure_channel(f"127.0.0.1:{port}")
+        call = channel.unary_unary(path("Echo"))(b"x")
+        assert await call == b"x"
+        assert len(connections()) == 2
+        await channel.close()
+        await until(lambda: len(connections()) == 1)
+        assert "ClientConnection" in repr(connections())
+        del call
+        await until(lambda: not connections())
+    finally:
+        gc.enable()
+    await server.stop(None)

@@ -115,6 +115,16 @@ async def test_a_call_that_goaway_leaves_out_is_sent_anew(opened: Any) -> None:
         assert await opened(scene.target).unary_unary(METHOD)(b"") == b"answer"
 
 
+async def test_a_call_that_goaway_leaves_out_twice_fails_with_what_the_server_said(opened: Any) -> None:
+    def leave_out(peer: Peer, stream: int) -> None:
+        peer.goaway(0, debug=b"not today")
+
+    async with scripted(once(leave_out)) as scene:
+        error = await error_of(opened(scene.target).unary_unary(METHOD)(b""))
+    assert error.code() is StatusCode.UNAVAILABLE
+    assert str(error.details()).endswith("the server said GOAWAY (code 0): not today")
+
+
 async def test_a_refused_stream_is_sent_anew_once(opened: Any) -> None:
     streams = []
 
@@ -362,6 +372,31 @@ async def test_the_server_is_told_that_a_call_is_given_up(opened: Any, how: str)
             del call
             gc.collect()
         assert await told == CANCEL
+
+
+@pytest.mark.parametrize("how", ["cancelled", "dropped"])
+async def test_after_goaway_the_connection_ends_with_the_last_call(opened: Any, how: str) -> None:
+    closed = asyncio.Event()
+
+    async def going(peer: Peer) -> None:
+        await peer.start()
+        stream = await peer.request()
+        peer.headers(stream)
+        peer.goaway(stream)
+        await peer.closed()
+        closed.set()
+
+    async with scripted(going) as scene:
+        channel = opened(scene.target)
+        call = channel.unary_stream(METHOD)(b"")
+        await call.initial_metadata()
+        while channel.get_state() is ChannelConnectivity.READY:
+            await channel.wait_for_state_change(ChannelConnectivity.READY)
+        if how == "cancelled":
+            call.cancel()
+        del call
+        gc.collect()
+        await closed.wait()
 
 
 async def test_a_unary_call_that_nobody_holds_is_made_all_the_same(opened: Any) -> None:

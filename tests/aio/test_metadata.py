@@ -279,3 +279,24 @@ async def test_metadata_of_a_call_that_ends_without_any(link: Link, unused_tcp_p
     lost = link.channel(f"127.0.0.1:{unused_tcp_port}").unary_unary(path("Echo"))(b"")
     assert await lost.trailing_metadata() == link.rpc.Metadata()
     assert await lost.initial_metadata() == link.rpc.Metadata()
+
+
+async def test_as_large_metadata_as_both_ends_allow_arrive(link: Link) -> None:
+    """Beyond what a few frames hold; another call of the connection goes on meanwhile."""
+    stuck = Stuck()
+    options = [("grpc.max_metadata_size", 1 << 20), ("grpc.absolute_max_metadata_size", 1 << 20)]
+    large = tuple((f"k{number}", "x" * 10_000) for number in range(30))
+
+    async def mirrored(request: bytes, context: Any) -> bytes:
+        await context.send_initial_metadata(large)
+        return b"%d" % sum(len(value) for key, value in context.invocation_metadata() if key[0] == "k")
+
+    _, target = await link.serve({**stuck.handlers(), "Mirror": unary(mirrored)}, options=options)
+    channel = link.channel(target, options=options)
+    other = channel.unary_unary(path("Unary"))(b"other")
+    await stuck.begun.wait()
+    call = channel.unary_unary(path("Mirror"))(b"", metadata=large)
+    assert await call == b"300000"
+    assert len([key for key, _ in await call.initial_metadata() if key.startswith("k")]) == 30
+    stuck.release.set()
+    assert await other == b"other"

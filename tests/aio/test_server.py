@@ -225,3 +225,15 @@ async def test_the_constructor_takes_its_arguments_in_grpc_aios_order(link: Link
         await server.start()
         assert await call_echo(link, f"127.0.0.1:{port}") == b"x"
         await server.stop(None)
+
+
+async def test_a_stop_whose_caller_is_cancelled_goes_on(link: Link) -> None:
+    stuck = Stuck()
+    server, target = await link.serve(stuck.handlers())
+    call = link.channel(target).unary_unary(path("Unary"))(b"x")
+    await stuck.begun.wait()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(server.stop(20), 0.05)
+    stuck.release.set()
+    assert await call == b"x"
+    assert not await server.wait_for_termination(20)

@@ -33,10 +33,13 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "grpc.default_compression_algorithm": (2, grpc.Compression.Gzip),
     "tai.max_connections": (5, 5),
     "tai.max_timeout_ms": (5_000, 5.0),
+    "tai.max_queued_bytes": (6, 6),
     "tai.max_stream_timeout_ms": (5_000, 5.0),
+    "tai.max_unread_bytes": (70_000, 70_000),
     "tai.reset_burst": (9, 9),
     "tai.reset_rate": (8, 8),
     "tai.stall_timeout_ms": (5_000, 5.0),
+    "tai.stream_stall_timeout_ms": (5_000, 5.0),
 }
 
 

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from grpc import StatusCode
 
-from aio.link import BASIC, Link, Stuck, broken, chat, collect, failure, path, read_all, split
+from aio.link import BASIC, Link, Stuck, broken, chat, collect, failure, path, read_all, split, unary
 
 MIXED = "may not be mixed"
 FINISHED = r"RPC already finished\."
@@ -282,3 +283,50 @@ async def test_cancelling_a_stream_raises_in_its_reader(link: Link) -> None:
     assert await call.details() == "Locally cancelled by application!"
     await stuck.ended.wait()
     assert stuck.cancelled
+
+
+async def test_a_writer_that_waits_for_room_is_told_that_the_call_has_ended(link: Link) -> None:
+    """Also while a response is unread, so that the call is not done yet."""
+
+    async def early(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        yield b"early"
+        await asyncio.wait_for(full.wait(), 20)
+
+    full = asyncio.Event()
+    channel = await link.open({"Chat": chat(early)})
+    call = channel.stream_stream(path("Chat"))(timeout=60)
+    written = 0
+    with pytest.raises((asyncio.InvalidStateError, grpc.RpcError)):
+        while True:
+            writing = asyncio.ensure_future(call.write(bytes(100_000)))
+            done, _ = await asyncio.wait((writing,), timeout=0.2)
+            if not done:
+                full.set()
+            await writing
+            written += 1
+    assert full.is_set()
+    if not link.is_grpcio:  # which loses the response and the status
+        assert await call.code() is StatusCode.OK
+        assert await call.read() == b"early"
+
+
+async def test_streams_that_nobody_reads_do_not_stall_other_calls(link: Link) -> None:
+    """They would fill twice what may wait to be read, if their windows stayed as wide as they are."""
+
+    async def endless(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(60_000)
+
+    async def large(request: bytes, context: Any) -> bytes:
+        return bytes(100_000)
+
+    _, target = await link.serve({"Endless": split(endless), "Large": unary(large)})
+    options = [] if link.is_grpcio else [("tai.max_unread_bytes", 16 << 20)]
+    channel = link.channel(target, options=options)
+    streams = [channel.unary_stream(path("Endless"))(b"") for _ in range(40)]
+    for stream in streams:
+        assert len(await stream.read()) == 60_000
+    for _ in range(200):
+        assert len(await channel.unary_unary(path("Large"))(b"", timeout=20)) == 100_000
+    for stream in streams:
+        stream.cancel()

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import grpc
 import pytest
 from grpc import StatusCode
 
-from aio.link import BASIC, Link, Stuck, broken, failure, path, read_all
+from aio.link import BASIC, Link, Stuck, broken, chat, failure, path, read_all
 
 Intercept = Callable[[Any, Any, Any], Awaitable[Any]]
 
@@ -249,3 +250,24 @@ async def test_responses_without_a_call(link: Link) -> None:
         assert await read_all(call) == [b"own"]
         assert await call.code() is StatusCode.OK
         assert call.done()
+
+
+async def test_a_writer_behind_interceptors_is_told_that_the_call_has_ended(link: Link) -> None:
+    """Also while a response is unread, so that the call is not done yet."""
+
+    async def early(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        yield b"early"
+        await asyncio.wait_for(full.wait(), 20)
+
+    full = asyncio.Event()
+    _, target = await link.serve({"Chat": chat(early)})
+    channel = link.channel(target, interceptors=interceptors(link, forward))
+    call = channel.stream_stream(path("Chat"))(timeout=60)
+    with pytest.raises((asyncio.InvalidStateError, grpc.RpcError)):
+        while True:
+            writing = asyncio.ensure_future(call.write(bytes(100_000)))
+            done, _ = await asyncio.wait((writing,), timeout=0.2)
+            if not done:
+                full.set()
+            await writing
+    assert full.is_set()

@@ -11,7 +11,7 @@ from grpc import StatusCode
 from tai_grpc._ext.aio.blocking_stream import BlockingStream
 from tai_grpc._ext.aio.client_session import LOCALLY_CANCELLED
 from tai_grpc._ext.http2.metadata import Metadatum
-from tai_grpc.aio._blocking_keeper import Keeper, RefusalError
+from tai_grpc.aio._blocking_keeper import Keeper, RefusalError, Waiting
 from tai_grpc.aio._blocking_start import Start
 
 _MAX_REPLAY_BYTES: Final = 256 * 1024
@@ -28,8 +28,9 @@ def unary(keeper: Keeper, start: Start) -> BlockingStream:
     Raises: as `Start.on`.
     """
     retried = False
+    waiting = Waiting()
     while True:
-        stream = start.on(keeper)
+        stream = start.on(keeper, waiting)
         stream.wait_ended()
         again = stream.may_be_sent_anew
         if not again or (again == 1 and retried):
@@ -51,20 +52,25 @@ class Attempt:
         self._replay_bytes = 0
         self._half_closed = start.request is not None
         self._retried = False
-        self._cancelled = False
+        self._cancelled: RefusalError | None = None
+        self._waiting = Waiting()
         self._lock = threading.RLock()
+        self._beginning = False
         self._stream: BlockingStream | None = None
         self._refusal: RefusalError | None = None
         self._begin()
 
     def _begin(self) -> None:
+        self._beginning = True
         try:
-            self._stream = self._start_with.on(self._keeper)
+            self._stream = self._start_with.on(self._keeper, self._waiting)
         except RefusalError as refusal:
             self._stream = None
-            self._refusal = refusal
-        if self._cancelled and self._stream is not None:
-            self._stream.end(StatusCode.CANCELLED.value[0], LOCALLY_CANCELLED)
+            self._refusal = self._cancelled or refusal
+        finally:
+            self._beginning = False
+        if self._cancelled is not None and self._stream is not None:
+            self._stream.end(self._cancelled.code.value[0], self._cancelled.details)
 
     def connected(self) -> bool:
         """Whether the call was put on a connection."""
@@ -110,13 +116,16 @@ class Attempt:
 
     def cancel(self, code: StatusCode = StatusCode.CANCELLED, details: str = LOCALLY_CANCELLED) -> bool:
         """End it, from any thread; False when it has ended already."""
-        self._cancelled = True
         stream = self._stream
-        return stream is not None and stream.end(code.value[0], details)
+        goes_on = stream is not None and self._may_go_on(stream)
+        self._cancelled = RefusalError(code, details)
+        self._keeper.give_up(self._waiting)
+        stream = self._stream  # after that: it may be another one
+        return (stream is not None and stream.end(code.value[0], details)) or goes_on
 
     def abandon(self) -> None:
         """As `cancel`, from a finalizer."""
-        self._cancelled = True
+        self._cancelled = RefusalError(StatusCode.CANCELLED, LOCALLY_CANCELLED)
         if self._stream is not None:
             self._stream.abandon()
 
@@ -127,11 +136,11 @@ class Attempt:
 
     @property
     def ended(self) -> bool:
-        return self._stream is None or self._stream.ended
+        return self._stream is None or (self._stream.ended and not self._may_go_on(self._stream))
 
     @property
     def all_read(self) -> bool:
-        return self._stream is None or self._stream.all_read
+        return self._stream is None or (self._stream.all_read and not self._may_go_on(self._stream))
 
     @property
     def code(self) -> StatusCode:
@@ -156,15 +165,25 @@ class Attempt:
                 return found
         return None
 
+    def _may_go_on(self, stream: BlockingStream) -> bool:
+        """Whether the call is to be sent anew, or is being so, after it ended on this stream."""
+        again = stream.may_be_sent_anew
+        if not again or self._replay is None:
+            return False
+        return again == 2 or not self._retried or self._beginning
+
     def _goes_on(self, stream: BlockingStream) -> bool:
         """Whether the call is on another stream than this one, which has ended."""
         with self._lock:
             if self._stream is not stream:
                 return self._stream is not None
-            again = stream.may_be_sent_anew
-            if not again or self._replay is None or (again == 1 and self._retried) or self._cancelled:
+            if self._replay is None or not self._may_go_on(stream):
                 return False
-            self._retried = self._retried or again == 1
+            if self._cancelled is not None:
+                self._stream = None
+                self._refusal = self._cancelled
+                return False
+            self._retried = self._retried or stream.may_be_sent_anew == 1
             self._begin()
             if self._stream is None:
                 return False

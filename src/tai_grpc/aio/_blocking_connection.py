@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tai_grpc._ext.aio.blocking import BlockingConnection
@@ -40,16 +40,17 @@ class Opening:
         self._failure = "there are none"
         self._next_start = 0.0
 
-    def open(self, addresses: Sequence[Address]) -> BlockingConnection:
+    def open(self, resolve: Callable[[], Sequence[Address]]) -> BlockingConnection:
         """Return a connection that is ready, trying the addresses in order, the next one when one has failed
         or not answered within `attempt_delay` (RFC 8305).
 
         Raises:
             ConnectError: none could be reached within `timeout` seconds each.
             GivenUpError: the deadline passed before, or `give_up` was called.
+            OSError, UnicodeError: `resolve` raised it.
         """
-        self._waiting = list(addresses)
         try:
+            self._waiting = list(resolve())
             while (reached := self._reached()) is not None:
                 sock, address, until = reached
                 try:
@@ -166,6 +167,7 @@ class Opening:
             max_message_bytes=options.max_receive_message_bytes,
             max_header_bytes=options.max_metadata_bytes,
             window_bytes=options.stream_window_bytes,
+            max_unread_bytes=options.max_unread_bytes,
             keepalive_ns=0 if self._keepalive is None else round(self._keepalive * 1e9),
             keepalive_timeout_ns=round(options.keepalive_timeout * 1e9),
             keepalive_without_calls=options.keepalive_without_calls,

@@ -6,13 +6,12 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from typing import Final
 
 from grpc import ChannelConnectivity, StatusCode
 
 from tai_grpc._ext.aio.blocking import BlockingConnection
-from tai_grpc._ext.aio.client_session import DEADLINE_PASSED
+from tai_grpc._ext.aio.client_session import DEADLINE_PASSED, LOCALLY_CANCELLED
 from tai_grpc.aio._backoff import Backoff, Keepalive
 from tai_grpc.aio._blocking_connection import GivenUpError, Opening
 from tai_grpc.aio._connection import ConnectError, Settings
@@ -30,6 +29,14 @@ class RefusalError(Exception):
         super().__init__(details)
         self.code = code
         self.details = details
+
+
+class Waiting:
+    """A call that waits for a connection, and may be given up meanwhile: by `Keeper.give_up`."""
+
+    def __init__(self) -> None:
+        self.given_up = False
+        self.opening: Opening | None = None
 
 
 class Keeper:
@@ -67,37 +74,43 @@ class Keeper:
             return ChannelConnectivity.CONNECTING
         return ChannelConnectivity.TRANSIENT_FAILURE if self._failure else ChannelConnectivity.IDLE
 
-    def connection(
-        self, deadline_ns: int, *, wait_for_ready: bool, needed: Callable[[], bool] | None = None
-    ) -> BlockingConnection:
+    def connection(self, deadline_ns: int, waiting: Waiting, *, wait_for_ready: bool) -> BlockingConnection:
         """Return a connection that takes calls, and have one if there is none.
 
         `needed` is asked, with `changed` held, whether to go on.
 
         Raises:
-            RefusalError: there is none; or not before the deadline, it is not needed any more, or the
-                channel is closed.
+            RefusalError: there is none; or not before the deadline, or the channel is closed, or the call was
+                given up.
         """
         connection = self._connection
         if connection is not None and not connection.draining:
             return connection
         deadline = deadline_ns * 1e-9 if deadline_ns else _NEVER
         while True:
-            found = self._claim(deadline, wait_for_ready=wait_for_ready, needed=needed)
+            found = self._claim(deadline, waiting, wait_for_ready=wait_for_ready)
             if isinstance(found, BlockingConnection):
                 return found
-            self._open(found, wait_for_ready=wait_for_ready)
+            self._open(found, waiting, wait_for_ready=wait_for_ready)
+
+    def give_up(self, waiting: Waiting) -> None:
+        """Have the call wait no longer; from any thread."""
+        with self.changed:
+            waiting.given_up = True
+            if waiting.opening is not None:
+                waiting.opening.give_up()
+            self.changed.notify_all()
 
     def _claim(
-        self, deadline: float, *, wait_for_ready: bool, needed: Callable[[], bool] | None
+        self, deadline: float, waiting: Waiting, *, wait_for_ready: bool
     ) -> BlockingConnection | Opening:
         """Return the connection, or what the caller is to open one with."""
         with self.changed:
             while True:
                 if self._closed is not None:
                     raise RefusalError(StatusCode.CANCELLED, self._closed)
-                if needed is not None and not needed():
-                    raise RefusalError(StatusCode.CANCELLED, "it is not needed any more")
+                if waiting.given_up:
+                    raise RefusalError(StatusCode.CANCELLED, LOCALLY_CANCELLED)
                 connection = self._connection
                 if connection is not None and not connection.draining:
                     return connection
@@ -110,7 +123,7 @@ class Keeper:
                 until = deadline
                 if self._opening is None:
                     if now >= self._backoff.next_attempt:
-                        self._opening = self._begin(now, deadline)
+                        self._opening = waiting.opening = self._begin(now, deadline)
                         return self._opening
                     if self._failure and not wait_for_ready:
                         raise RefusalError(StatusCode.UNAVAILABLE, self._failure)
@@ -157,11 +170,11 @@ class Keeper:
         self.changed.notify_all()
         return Opening(self._settings, self.keepalive.interval, timeout, deadline)
 
-    def _open(self, opening: Opening, *, wait_for_ready: bool) -> None:
+    def _open(self, opening: Opening, waiting: Waiting, *, wait_for_ready: bool) -> None:
         connection: BlockingConnection | None = None
         failure: str | None = None
         try:
-            connection = opening.open(self._target.resolve_now())
+            connection = opening.open(self._target.resolve_now)
         except GivenUpError:
             pass
         except ConnectError as error:
@@ -170,7 +183,7 @@ class Keeper:
             failure = f"errors resolving {self._target.text}: {error}"
         finally:
             with self.changed:
-                self._opening = None
+                self._opening = waiting.opening = None
                 if failure is not None:
                     self._backoff.failed()
                     self._failure = failure
@@ -190,7 +203,7 @@ class Keeper:
         """A connection takes no more calls."""
         if connection.too_many_pings:
             self.keepalive.too_many()
-        self._backoff.lost(time.monotonic(), served=connection.served)
+        self._backoff.lost(time.monotonic(), connection)
         self._connection = None
         self._draining = [each for each in self._draining if not each.over]
         if not connection.over:

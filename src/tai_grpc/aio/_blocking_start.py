@@ -13,7 +13,7 @@ from grpc import CallCredentials, StatusCode
 
 from tai_grpc._ext.aio.blocking_stream import BlockingStream, start
 from tai_grpc._ext.aio.client_session import DEADLINE_PASSED, QUEUE_FULL
-from tai_grpc.aio._blocking_keeper import Keeper, RefusalError
+from tai_grpc.aio._blocking_keeper import Keeper, RefusalError, Waiting
 from tai_grpc.aio._channel_options import ChannelOptions
 from tai_grpc.aio._connection import Settings
 from tai_grpc.aio._credentials import plugins_of
@@ -58,7 +58,7 @@ class Start:
         self.wait_for_ready = wait_for_ready
         self.single = single
 
-    def on(self, keeper: Keeper) -> BlockingStream:
+    def on(self, keeper: Keeper, waiting: Waiting) -> BlockingStream:
         """Start it on a connection.
 
         Raises:
@@ -68,7 +68,7 @@ class Start:
         if self.deadline_ns and time.monotonic_ns() >= self.deadline_ns:
             raise RefusalError(StatusCode.DEADLINE_EXCEEDED, DEADLINE_PASSED)
         while True:
-            connection = keeper.connection(self.deadline_ns, wait_for_ready=self.wait_for_ready)
+            connection = keeper.connection(self.deadline_ns, waiting, wait_for_ready=self.wait_for_ready)
             if connection.is_full():
                 raise RefusalError(StatusCode.RESOURCE_EXHAUSTED, QUEUE_FULL)
             stream = start(

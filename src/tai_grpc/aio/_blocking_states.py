@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from grpc import ChannelConnectivity
 
-from tai_grpc.aio._blocking_keeper import Keeper, RefusalError
+from tai_grpc.aio._blocking_keeper import Keeper, RefusalError, Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Subscriptions:
         self._subscribers: list[_Subscriber] = []
         self._teller: threading.Thread | None = None
         self._connector: threading.Thread | None = None
+        self._waiting = Waiting()
 
     def add(self, callback: Callable[[ChannelConnectivity], object], *, connect: bool) -> None:
         with self._keeper.changed:
@@ -44,6 +45,7 @@ class Subscriptions:
             if self._teller is None:
                 self._teller = _started(self._tell, "tai-grpc-states")
             if connect and self._connector is None:
+                self._waiting = Waiting()
                 self._connector = _started(self._connect, "tai-grpc-connect")
             self._keeper.changed.notify_all()
 
@@ -53,6 +55,8 @@ class Subscriptions:
                 if subscriber.callback == callback:
                     del self._subscribers[index]
                     break
+            if not self._is_connection_wanted():
+                self._keeper.give_up(self._waiting)
             self._keeper.changed.notify_all()
 
     def _tell(self) -> None:
@@ -80,7 +84,7 @@ class Subscriptions:
         while True:
             connected = True
             try:
-                self._keeper.connection(0, wait_for_ready=True, needed=self._is_connection_wanted)
+                self._keeper.connection(0, self._waiting, wait_for_ready=True)
             except RefusalError:
                 connected = False
             with self._keeper.changed:
@@ -90,6 +94,8 @@ class Subscriptions:
                 if closed or not self._is_connection_wanted():
                     self._connector = None
                     return
+                if self._waiting.given_up:  # by those who have left; others have come since
+                    self._waiting = Waiting()
 
     def _is_connection_wanted(self) -> bool:
         return any(subscriber.connect for subscriber in self._subscribers)

@@ -131,6 +131,7 @@ class Channel(aio.Channel):
             self._states.move(ChannelConnectivity.SHUTDOWN)
             self._policy.let_go()
         await self._policy.close()
+        self._dispatcher.use(())  # those that are closed need not wait for the garbage collector
 
     def __del__(self) -> None:
         if not self._closed and not self._loop.is_closed():

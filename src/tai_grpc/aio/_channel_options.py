@@ -29,6 +29,8 @@ class ChannelOptions:
     max_metadata_bytes: int = 16384
     stream_window_bytes: int = 0
     """What a stream that is not read may hold; 0: what the session takes by itself."""
+    max_unread_bytes: int = 64 << 20
+    """Messages of one connection that nobody has read; its server waits with those beyond."""
     keepalive_time: float | None = None
     """None: no pings."""
     keepalive_timeout: float = 20.0
@@ -69,6 +71,7 @@ CHANNEL: Final = {
     "grpc.primary_user_agent": Option("primary_user_agent", "text"),
     "grpc.secondary_user_agent": Option("secondary_user_agent", "text"),
     "grpc.default_compression_algorithm": Option("compression", "compression"),
+    "tai.max_unread_bytes": Option("max_unread_bytes", "number", 65536),
 }
 
 HARMLESS: Final = _arguments.HARMLESS | {

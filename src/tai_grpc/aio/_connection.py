@@ -173,6 +173,7 @@ async def _open(
             max_message_bytes=options.max_receive_message_bytes,
             max_header_bytes=options.max_metadata_bytes,
             window_bytes=options.stream_window_bytes,
+            max_unread_bytes=options.max_unread_bytes,
             keepalive_ns=0 if keepalive is None else round(keepalive * 1e9),
             keepalive_timeout_ns=round(options.keepalive_timeout * 1e9),
             keepalive_without_calls=options.keepalive_without_calls,

@@ -320,19 +320,21 @@ class _Requests:
         while (request := await self._queue.get()) is not _END:
             yield request
 
-    async def put(self, request: Any, ended: asyncio.Future[Any]) -> None:
-        """Hand over, or give up when the call ends first."""
+    async def put(self, request: Any, call: Any) -> bool:
+        """Hand over, or give up when the call ends first; False when it has ended."""
         putting = asyncio.ensure_future(self._queue.put(request))
+        ending = asyncio.ensure_future(call.code())  # there before it is done, if answers are unread
         try:
-            await asyncio.wait((putting, ended), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((putting, ending), return_when=asyncio.FIRST_COMPLETED)
+            return not ending.done()
         finally:
             putting.cancel()
+            ending.cancel()
 
 
 class _StreamRequest(InterceptedCall):
     _requests: _Requests | None = None
     _half_closed = False
-    _ended: asyncio.Future[None] | None = None
 
     async def write(self, request: Any) -> None:
         if self._requests is None:
@@ -353,11 +355,7 @@ class _StreamRequest(InterceptedCall):
             raise asyncio.InvalidStateError(_FINISHED)
         if self._half_closed:
             raise asyncio.InvalidStateError(_HALF_CLOSED)
-        if self._ended is None:
-            self._ended = ended = asyncio.get_running_loop().create_future()
-            call.add_done_callback(lambda _: ended.set_result(None))
-        await self._requests.put(request, self._ended)
-        if call.done() and request is not _END:
+        if not await self._requests.put(request, call) and request is not _END:
             raise asyncio.InvalidStateError(_FINISHED)
 
 

@@ -36,6 +36,12 @@ class ServerOptions:
     """For TLS, the HTTP/2 preface, and any header block that has begun."""
     stall_timeout: float | None = 60.0
     """For which a client may take nothing of what is to be sent."""
+    stream_stall_timeout: float | None = 300.0
+    """For which it may take nothing of one stream, whatever it takes of others."""
+    max_queued_bytes: int = 256 << 20
+    """Messages of one connection that wait for its client to take them; calls beyond end."""
+    max_unread_bytes: int = 64 << 20
+    """Messages of one connection that its handlers have not read; its client waits with those beyond."""
     keepalive_time: float | None = 7200.0
     keepalive_timeout: float | None = 20.0
     keepalive_without_calls: bool = True
@@ -77,11 +83,14 @@ SERVER: Final[Mapping[str, Option]] = {
     "grpc.so_reuseport": Option("reuse_port", "flag"),
     "grpc.default_compression_algorithm": Option("compression", "compression"),
     "tai.max_connections": Option("max_connections", "number", 1),
+    "tai.max_queued_bytes": Option("max_queued_bytes", "number", 1),
     "tai.max_stream_timeout_ms": Option("max_stream_timeout", "ms", 1),
     "tai.max_timeout_ms": Option("max_timeout", "ms", 1),
+    "tai.max_unread_bytes": Option("max_unread_bytes", "number", 65536),
     "tai.reset_burst": Option("reset_burst", "number", 1),
     "tai.reset_rate": Option("reset_rate", "number", 1),
     "tai.stall_timeout_ms": Option("stall_timeout", "ms", 1),
+    "tai.stream_stall_timeout_ms": Option("stream_stall_timeout", "ms", 1),
 }
 
 HARMLESS: Final = _arguments.HARMLESS | {

@@ -28,7 +28,7 @@ class Policy(Protocol):
     dispatcher: Dispatcher
 
     def connection_wanted(self) -> None:
-        """Connect, if nothing has been tried yet."""
+        """Connect, if nothing has been tried yet, and in place of what takes no more calls."""
         ...
 
     async def close(self) -> None:
@@ -118,6 +118,8 @@ class RoundRobin:
             if self._resolving is None:
                 self._changed(CONNECTING)
             self._resolve_soon()
+        for subchannel in list(self._subchannels.values()):
+            subchannel.connect()
 
     async def close(self) -> None:
         self._closed = True

@@ -158,6 +158,7 @@ class Server(grpc.aio.Server):
         if self._service is not None:
             loop = asyncio.get_running_loop()
             idle = self._service.drain()
+            idle.add_done_callback(self._ended)  # also when whoever waits here is cancelled
             if grace is None or grace <= 0:
                 self._service.cut()
             else:
@@ -165,6 +166,9 @@ class Server(grpc.aio.Server):
                 idle.add_done_callback(lambda _: cut.cancel())
             self._unlink()
             await asyncio.shield(idle)
+        self._ended()
+
+    def _ended(self, _: object = None) -> None:
         self._close_ports()
         self._terminated.set()
 
@@ -243,11 +247,14 @@ def make_service(
         max_timeout=options.max_timeout,
         max_stream_timeout=options.max_stream_timeout,
         stall_timeout=options.stall_timeout,
+        stream_stall_timeout=options.stream_stall_timeout,
+        max_queued_bytes=options.max_queued_bytes,
         session={
             "max_streams": options.max_concurrent_streams,
             "window_bytes": options.stream_window_bytes,
             "max_header_bytes": options.max_metadata_bytes,
             "max_message_bytes": options.max_receive_message_bytes,
+            "max_buffered_bytes": options.max_unread_bytes,
             "min_ping_interval_ns": 2**62 if interval is None else round(interval * 1e9),
             "max_ping_strikes": options.max_ping_strikes,
             "reset_burst": options.reset_burst,

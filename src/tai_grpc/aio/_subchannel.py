@@ -100,7 +100,7 @@ class Subchannel:
 
     def _lose(self, connection: ClientConnection) -> None:
         if connection is self.connection:
-            self._backoff.lost(self._loop.time(), served=connection.served)
+            self._backoff.lost(self._loop.time(), connection)
             self.connection = None
             self.state = ChannelConnectivity.IDLE
             self._changed(self)

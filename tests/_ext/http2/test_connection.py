@@ -45,16 +45,18 @@ def test_requests_over_the_peers_limit_wait_their_turn() -> None:
     assert [end.headers(i)[0][":path"] for i in ids] == [f"/a/{i}" for i in range(5)]
 
 
-def test_a_request_that_waits_is_sent_whole() -> None:
+def test_a_request_that_waits_is_sent_whole(clock: FrozenClock) -> None:
+    """With the time that is then left of its own."""
     end = client(settings={3: 0})
     end.session.request("/a/b", metadata=[("k", "v"), ("x-bin", b"\0")], timeout=1, encoding="gzip")
     end.session.send_message(1, b"x" * 10)
     end.session.half_close(1)
     end.hear()
     assert not frames.of_kind(end.heard, "headers")
+    clock.advance(0.4)
     end.say(frames.settings({3: 1}))
     fields = end.headers(1)[0]
-    assert (fields["k"], fields["x-bin"], fields["grpc-timeout"]) == ("v", "AA", "1000000u")
+    assert (fields["k"], fields["x-bin"], fields["grpc-timeout"]) == ("v", "AA", "600000u")
     assert fields["grpc-encoding"] == "gzip"
     assert frames.messages(frames.body(end.heard, 1)) == [b"x" * 10]
     end.say(end.peer.answer(1, b"y"))

@@ -111,6 +111,14 @@ def test_larger_metadata_than_the_limit_are_refused_and_the_connection_lives() -
     assert end.say(end.peer.call(3))[0][0] == "request"
 
 
+def test_as_large_metadata_as_the_limit_says_arrive_in_as_many_frames_as_they_need() -> None:
+    end = server(max_header_bytes=1 << 20)
+    fields: Fields = [*REQUEST, *((f"k{i}", "v" * 30_000) for i in range(20))]
+    event = end.say(end.peer.call(1, fields=fields))[0]
+    assert (event[0], len(event[3])) == ("request", 20)
+    assert end.session.alive, end.session.problem
+
+
 def test_the_limit_of_metadata_is_announced() -> None:
     end = server(max_header_bytes=2000, max_streams=7, window_bytes=100_000)
     settings = frames.of_kind(end.heard, "settings")[0].values

@@ -45,7 +45,8 @@ cdef class BlockingConnection(Shared):
     cdef readonly bint ready  # the peer's settings came
     cdef readonly bint draining  # no new calls
     cdef readonly bint over  # nothing comes or goes any more
-    cdef readonly bint served  # it was of use: a call was answered, or the server said GOAWAY in peace
+    cdef readonly bint served  # it was of use: a call was answered
+    cdef readonly bint dismissed  # the server said GOAWAY in peace
     cdef readonly bint too_many_pings  # the server said so in its GOAWAY
     cdef readonly str reason  # why it ended, for people; "" before
     cdef bint closed_here
@@ -62,6 +63,7 @@ cdef class BlockingConnection(Shared):
         self, BlockingOwner owner, bytes method, int64_t timeout_ns, int encoding, const Buffer *metadata
     ) except -1
     cdef int64_t keep_alive(self, int64_t now) except -1
+    cdef int catch_up(self) except -1
     cdef int receive(self) except -1
     cdef int take(self, const char *data, size_t size) except -1
     cdef int drain_events(self) except -1

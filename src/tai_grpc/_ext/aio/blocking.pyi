@@ -20,6 +20,7 @@ class BlockingConnection(Shared):
         max_message_bytes: int = ...,
         max_header_bytes: int = ...,
         window_bytes: int = 0,
+        max_unread_bytes: int = 0,
         keepalive_ns: int = 0,
         keepalive_timeout_ns: int = ...,
         keepalive_without_calls: bool = False,
@@ -36,6 +37,8 @@ class BlockingConnection(Shared):
     def over(self) -> bool: ...
     @property
     def served(self) -> bool: ...
+    @property
+    def dismissed(self) -> bool: ...
     @property
     def too_many_pings(self) -> bool: ...
     @property

@@ -15,6 +15,7 @@ cdef class CallStream:
     cdef object serialize
     cdef int64_t max_receive_bytes
     cdef int64_t max_send_bytes
+    cdef int64_t max_queued_bytes  # of all streams of the connection
     # What has arrived and was not read yet.
     cdef object only  # of a call with one request
     cdef MessageQueue arrived  # None: nothing has

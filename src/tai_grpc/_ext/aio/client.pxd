@@ -48,7 +48,8 @@ cdef class ClientConnection(Connection):
     cdef unsigned long thread  # that of the loop
     cdef readonly bint ready  # the peer's settings came
     cdef readonly bint draining  # no new calls: the peer said GOAWAY, or `drain` was called
-    cdef readonly bint served  # it was of use: a call was answered, or the server said GOAWAY in peace
+    cdef readonly bint served  # it was of use: a call was answered
+    cdef readonly bint dismissed  # the server said GOAWAY in peace
     cdef bint closing_soon
     cdef readonly str reason  # why it ended, for people; "" before
 
@@ -58,6 +59,8 @@ cdef class ClientConnection(Connection):
     ) noexcept
     cdef bint is_full(self) noexcept  # as many calls wait for their turn as may
     cdef int give_up(self, StreamState *stream) except -1  # RST_STREAM(CANCEL); no event follows
-    cdef int release(self, StreamState *stream) noexcept  # from any thread: give it up if it is open
+    # From any thread: give it up if it is open; nothing is told of it any more.
+    cdef int let_go(self, StreamState *stream) noexcept
+    cdef int release(self, StreamState *stream) noexcept  # likewise; it may be gone then
     cdef int close_when_idle(self) except -1
     cdef int heard_goaway(self, const Event *event) except -1

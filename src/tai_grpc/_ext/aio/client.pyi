@@ -23,6 +23,7 @@ class ClientConnection(Connection):
         max_message_bytes: int = ...,
         max_header_bytes: int = ...,
         window_bytes: int = ...,
+        max_unread_bytes: int = 0,
         keepalive_ns: int = 0,
         keepalive_timeout_ns: int = ...,
         keepalive_without_calls: bool = False,
@@ -37,6 +38,8 @@ class ClientConnection(Connection):
     def draining(self) -> bool: ...
     @property
     def served(self) -> bool: ...
+    @property
+    def dismissed(self) -> bool: ...
     @property
     def reason(self) -> str: ...
     @property

@@ -6,7 +6,7 @@ from tai_grpc._ext.http2.state cimport Event, SessionSettings, SessionState
 
 # Sizes in bytes. The window of each stream; 0: as it is.
 cdef SessionSettings client_settings(
-    int64_t max_message_bytes, int64_t max_header_bytes, int64_t window_bytes
+    int64_t max_message_bytes, int64_t max_header_bytes, int64_t window_bytes, int64_t max_unread_bytes
 ) noexcept
 cdef bint queue_full(SessionState *session) noexcept  # as many calls wait for their turn as may
 # What is said of an ENDED, and its code. A server that gives up at the deadline says so with a reset.

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from tai_grpc._ext.http2.state cimport Event, SessionSettings, SessionState
 
 cdef class Connection:
-    cdef SessionState *session
+    cdef SessionState *session  # NULL after connection_lost
     cdef readonly object loop
     cdef readonly object transport  # None before connection_made and after connection_lost
     cdef object flush_callback

@@ -49,6 +49,7 @@ cdef class Dispatcher:
     cdef int start(self, DispatchedCall call) except -1
     cdef int route(self, DispatchedCall call) except -1
     cdef int leave(self, DispatchedCall call) except -1  # it has ended
+    cdef int forget(self, DispatchedCall call) except -1  # nobody holds it any more; from any thread
     cdef int leave_waiting(self, DispatchedCall call) noexcept
     cdef int route_waiting(self) except -1
     cdef int want(self) except -1

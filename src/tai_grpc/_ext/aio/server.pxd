@@ -22,6 +22,8 @@ cdef class ServerConnection(Connection):
     cdef int64_t pong_due_ns
     cdef int64_t age_due_ns
     cdef int64_t cut_due_ns
+    cdef int64_t sweep_due_ns  # when to look for streams that are stuck
+    cdef int64_t drained_ns  # since when it is draining
     cdef int64_t idle_since_ns  # -1: there are streams
     cdef int64_t ping_number
     cdef bint draining
@@ -31,6 +33,9 @@ cdef class ServerConnection(Connection):
     cdef int refuse(self, StreamState *stream, int code, bytes text) except -1
     cdef int stream_gone(self, StreamState *stream) except -1
     cdef int check_times(self) except -1
+    # Until when a drain waits for the client's word; -1: it does not.
+    cdef int64_t hurry_due_ns(self) noexcept
+    cdef int sweep(self, int64_t now_ns) except -1
     cdef int64_t next_check(self, int64_t now_ns) noexcept
     cdef int _set_timer(self, int64_t now_ns) except -1
     cdef int _send_ping(self, int64_t now_ns) except -1

@@ -41,6 +41,9 @@ cdef class Service:
     cdef int64_t max_timeout_ns  # of a call with one response
     cdef int64_t max_stream_timeout_ns  # of others
     cdef double stall_timeout
+    cdef int64_t stream_stall_ns  # for which a client may take nothing of a stream
+    cdef int64_t sweep_ns  # between two looks at that
+    cdef int64_t max_queued_bytes  # of one connection, for the client to take
     cdef readonly set connections
     cdef readonly int64_t calls  # handlers that run
     cdef readonly int64_t admitted  # calls that `max_calls` counts: those of a method, from their headers on

@@ -58,6 +58,8 @@ class Service:
         max_timeout: float | None,
         max_stream_timeout: float | None,
         stall_timeout: float | None,
+        stream_stall_timeout: float | None,
+        max_queued_bytes: int,
         session: dict[str, int],
     ) -> Service: ...
     @property

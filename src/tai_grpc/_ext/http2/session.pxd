@@ -36,6 +36,8 @@ cdef void session_lost(SessionState *session) noexcept nogil  # ends every strea
 cdef int session_ping(SessionState *session, uint64_t number) noexcept nogil
 # Server: take no new streams, tell the peer (GOAWAY, ping, GOAWAY) and go on with those there are.
 cdef int session_shutdown(SessionState *session) noexcept nogil
+# Server: end the wait for the peer's word that it heard of a shutdown, where it is still waited for.
+cdef int session_hurry(SessionState *session) noexcept nogil
 # Say GOAWAY with an HTTP/2 error code; the session is over once that was sent.
 cdef int session_terminate(SessionState *session, uint32_t error_code) noexcept nogil
 cdef int64_t session_streams(SessionState *session) noexcept nogil  # those that are not closed

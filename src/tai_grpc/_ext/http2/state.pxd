@@ -58,7 +58,9 @@ cdef struct SessionSettings:
     int64_t max_header_fields  # decoded, of one header block
     int64_t max_header_bytes  # names and values and 32 each, of one header block
     int64_t max_message_bytes  # received; -1: 2^32-1, what the protocol can say
-    int64_t max_buffered_bytes  # of all streams: unread messages, before the connection's window stays shut
+    # Of all streams: unread messages, before the connection's window stays shut. From half of it on those of
+    # the streams are narrow.
+    int64_t max_buffered_bytes
     int64_t max_queued_frames  # answers that the peer does not read, before the connection is given up
     int64_t reset_burst  # streams that may be reset in a row, by either side, beyond reset_rate a second
     int64_t reset_rate
@@ -100,6 +102,7 @@ cdef struct StreamState:
     Buffer trailers  # client: fields
     Buffer message  # client: grpc-message, percent-encoded
     int64_t timeout_ns  # server: -1: none
+    int64_t deadline_ns  # client: of a request that waits for its turn, of the clock; 0: none
     int http_status
     int grpc_status  # client: -1: none yet
     int encoding  # of what the peer sends
@@ -131,6 +134,8 @@ cdef struct StreamState:
     bint on_wire  # client: its headers are in the output
     bint idle  # nghttp2 waits to be told that there is more
     bint finished  # no message follows
+    bint moved  # some of it was sent since the shell set this to False
+    int64_t stuck_since_ns  # the shell's own: when it last saw that some was; 0: it has not looked
     # Server: the trailers, to be sent once the chunks are. Client: the request's fields while it waits.
     Buffer fields
     bint reset
@@ -169,6 +174,7 @@ cdef struct SessionState:
     Event current_event
     int64_t withheld  # bytes of all streams' windows not given back yet
     int64_t owed  # bytes of the connection's window, likewise
+    bint narrow  # the streams' windows are, for what waits to be read
     int64_t partial_bytes  # that messages under way take
     int64_t queued  # bytes of messages that are yet to be sent, of all streams
     Buffer *output  # while `session_output` fills it
@@ -177,6 +183,7 @@ cdef struct SessionState:
     bint over  # nothing is taken from the peer any more
     bint lost  # nothing is sent any more
     bint going_away  # client: the peer has said GOAWAY
+    int64_t last_taken  # client: the last stream that it then says it takes
     bint settled  # the peer's first SETTINGS are here
     int drain  # a Drain
     BucketState resets
