@@ -1,7 +1,5 @@
 import asyncio
 
-import pytest
-
 from cli.command import Ran, shell, tai_grpc
 from tai_grpc import __version__
 
@@ -13,46 +11,40 @@ async def test_the_version_is_printed() -> None:
     assert (ran.code, ran.out) == (0, f"tai-grpc, version {__version__}\n")
 
 
-async def test_help_lists_every_command_and_the_exit_codes() -> None:
-    ran = await tai_grpc("--help")
-    assert (ran.code, ran.err) == (0, "")
+async def test_without_a_command_the_help_lists_every_one_and_the_exit_codes() -> None:
+    bare, asked, short = await asyncio.gather(tai_grpc(), tai_grpc("--help"), tai_grpc("-h"))
+    assert bare == asked == short
+    assert (asked.code, asked.err) == (0, "")
     for name in COMMANDS:
-        assert f"\n  {name}" in ran.out
-    assert "Exit codes:" in ran.out
+        assert f"\n  {name}" in asked.out
+    assert "Exit codes:" in asked.out
 
 
-async def test_without_a_command_the_help_is_printed() -> None:
-    bare, asked = await asyncio.gather(tai_grpc(), tai_grpc("-h"))
-    assert bare == asked
+async def test_the_help_of_a_command_has_examples_and_exit_codes() -> None:
+    for name, ran in zip(
+        COMMANDS, await asyncio.gather(*(tai_grpc(name, "--help") for name in COMMANDS)), strict=True
+    ):
+        assert ran.code == 0, name
+        assert "Examples:\n" in ran.out, name
+        assert f"    tai-grpc {name}" in ran.out
+        assert "Exit codes:\n    0  " in ran.out, name
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-async def test_the_help_of_a_command_has_examples_and_exit_codes(name: str) -> None:
-    ran = await tai_grpc(name, "--help")
-    assert ran.code == 0
-    assert "Examples:\n" in ran.out
-    assert f"    tai-grpc {name}" in ran.out
-    assert "Exit codes:\n    0  " in ran.out
-
-
-async def test_an_unknown_command_names_those_there_are() -> None:
-    ran = await tai_grpc("serv")
-    assert ran.code == 2
+async def test_an_unknown_command_or_option_is_one_line_that_names_the_help() -> None:
+    command, option = await asyncio.gather(tai_grpc("serv"), tai_grpc("call", "--frobnicate"))
+    assert (command.code, option.code) == (2, 2)
     names = ", ".join(COMMANDS)
-    assert ran.error == f"tai-grpc: no command 'serv'; there are: {names} (see: tai-grpc --help)"
+    assert command.error == f"tai-grpc: no command 'serv'; there are: {names} (see: tai-grpc --help)"
+    assert "--frobnicate" in option.error
+    assert option.error.endswith("(see: tai-grpc call --help)")
 
 
-async def test_an_unknown_option_is_one_line_that_names_the_help() -> None:
-    ran = await tai_grpc("call", "--frobnicate")
-    assert ran.code == 2
-    assert "--frobnicate" in ran.error
-    assert ran.error.endswith("(see: tai-grpc call --help)")
-
-
-@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("load", "--help")])
-async def test_what_a_full_device_does_not_take_is_one_line(arguments: tuple[str, ...]) -> None:
-    ran = await shell(">/dev/full", *arguments)
-    assert (ran.code, ran.error) == (1, "tai-grpc: cannot write to stdout: No space left on device")
+async def test_what_a_full_device_does_not_take_is_one_line() -> None:
+    said = "tai-grpc: cannot write to stdout: No space left on device"
+    for ran in await asyncio.gather(
+        *(shell(">/dev/full", *each) for each in (("--version",), ("--help",), ("load", "--help")))
+    ):
+        assert (ran.code, ran.error) == (1, said)
 
 
 async def test_a_stdout_that_is_closed_is_none() -> None:

@@ -38,11 +38,14 @@ async def ready(process: Process) -> str:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_policy_is_proposed_and_its_receipt_printed(transport: str) -> None:
+async def test_a_policy_is_proposed_and_its_receipt_or_why_not_is_printed(transport: str) -> None:
     data = '{"id":"security-policy-1","policy_type":"security","rules":{"a":"b"}}'
     carrier = ("--transport", transport)
     async with serving(*carrier) as (_, address):
-        result = await tai_grpc("call", address, "tai.v1.Governor/ProposePolicy", "-d", data, *carrier)
+        call = ("call", address, "tai.v1.Governor/ProposePolicy", *carrier, "-d")
+        result, refused = await asyncio.gather(tai_grpc(*call, data), tai_grpc(*call, '{"policy_type":"t"}'))
+    assert refused.code == 1
+    assert "INVALID_ARGUMENT: id" in refused.error
     assert (result.code, result.err) == (0, "")
     receipt = result.json
     assert receipt["operation"] == "tai.v1.Governor/ProposePolicy"
@@ -65,18 +68,15 @@ async def test_a_watch_is_printed_until_ctrl_c() -> None:
     assert (ended.code, ended.err) == (-signal.SIGINT, "")
 
 
-async def test_the_error_of_a_call_names_its_code() -> None:
-    async with serving() as (_, address):
-        result = await tai_grpc("call", address, "tai.v1.Governor/ProposePolicy", "-d", '{"policy_type":"t"}')
-    assert result.code == 1
-    assert "INVALID_ARGUMENT: id" in result.error
-
-
-async def test_load_is_put_on_a_server() -> None:
+async def test_load_is_put_on_a_server_and_its_port_is_taken() -> None:
     async with serving() as (_, address):
         call = ("--call", "tai.v1.Governor/HealthCheck", "-n", "100", "-c", "4", "-O", "json")
-        result = await tai_grpc("load", address, *call)
+        result, second = await asyncio.gather(
+            tai_grpc("load", address, *call), tai_grpc("serve", "--listen", address)
+        )
     assert result.json["statusCodeDistribution"] == {"OK": 100}
+    assert (second.code, second.out) == (1, "")
+    assert second.error.startswith(f"tai-grpc: cannot listen on {address}: is the port taken")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -92,13 +92,6 @@ async def test_a_signal_drains_it_and_the_exit_code_is_0(number: signal.Signals,
     assert code is grpc.StatusCode.UNAVAILABLE
     assert result.code == 0
     assert f"{number.name}: stopping" in result.err
-
-
-async def test_a_taken_port_is_one_line_and_exit_1() -> None:
-    async with serving() as (_, address):
-        result = await tai_grpc("serve", "--listen", address)
-    assert (result.code, result.out) == (1, "")
-    assert result.error.startswith(f"tai-grpc: cannot listen on {address}: is the port taken")
 
 
 async def test_a_port_is_free_again_once_its_server_was_killed() -> None:
@@ -172,18 +165,16 @@ async def test_workers_serve_and_stop_as_one_where_the_store_can_be_shared(trans
     assert "stopping 2 workers" in ended.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
+async def test_what_cannot_be_served_is_one_line_and_exit_2() -> None:
+    cases: list[tuple[tuple[str, ...], str]] = [
         (("--store", "sqlite:tai.db"), "'sqlite:tai.db' is not in this version, whose only store is memory"),
         (("--transport", "tcp"), "'tcp' is not one of 'native', 'grpcio'"),
         (("--listen", "localhost"), "expected HOST:PORT"),
         (("--grace", "2h"), "grace=7200.0: expected a number from 0"),
         (("--workers", "4"), "--workers: 4 processes cannot share the store, which is in the memory of one"),
         (("--workers", "0"), "0 is not in the range 1<=x<=256"),
-    ],
-)
-async def test_what_cannot_be_served_is_one_line_and_exit_2(arguments: tuple[str, ...], said: str) -> None:
-    result = await tai_grpc("serve", *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert said in result.error
+    ]
+    results = await asyncio.gather(*(tai_grpc("serve", *arguments) for arguments, _ in cases))
+    for (_, said), result in zip(cases, results, strict=True):
+        assert (result.code, result.out) == (2, "")
+        assert said in result.error

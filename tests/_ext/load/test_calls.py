@@ -130,7 +130,7 @@ async def test_a_call_without_an_answer_ends_at_its_timeout_and_the_server_hears
 
     address = await rig.serve(unary=unary)
     calls = source(40, fixed=(((b"stay",), ()), ((b"",), ()), ((b"",), ()), ((b"",), ())))
-    run = await rig.run(address, calls, concurrency=4, timeout_ns=1_000_000_000)
+    run = await rig.run(address, calls, concurrency=10, timeout_ns=1_000_000_000)
     assert run.statuses == {OK: 30, DEADLINE_EXCEEDED: 10}
     assert {text for _, text, _ in run.engine.errors()} <= {"no answer within 1 s", "Deadline Exceeded"}
     await until(lambda: cancelled >= 10)

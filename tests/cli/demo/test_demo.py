@@ -1,5 +1,6 @@
 """The demo as its users see it: a process, its lines, its exit code, and no server left behind."""
 
+import asyncio
 import os
 import re
 import signal
@@ -7,7 +8,7 @@ from asyncio.subprocess import Process
 
 import pytest
 
-from cli.command import ran, started, tai_grpc
+from cli.command import Ran, ran, started, tai_grpc
 
 SERVER = re.compile(r"server on (\S+), process (\d+)")
 STEPS = ("policies", "actions", "tasks", "failover")
@@ -36,9 +37,13 @@ def _runs(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("arguments", "transport"), [((), "native"), (("--transport", "grpcio"), "grpcio")])
-async def test_every_step_holds_and_the_table_tells_of_it(arguments: tuple[str, ...], transport: str) -> None:
-    demo = await tai_grpc("demo", *arguments)
+async def test_every_step_holds_and_the_table_tells_of_it() -> None:
+    native, grpcio = await asyncio.gather(tai_grpc("demo"), tai_grpc("demo", "--transport", "grpcio"))
+    _holds(native, "native")
+    _holds(grpcio, "grpcio")
+
+
+def _holds(demo: Ran, transport: str) -> None:
     assert (demo.code, demo.err) == (0, ""), demo
     assert demo.out.count(f", transport {transport}\n") == 3
     for number, name in enumerate(STEPS, 1):

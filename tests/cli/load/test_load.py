@@ -90,12 +90,11 @@ async def test_templates_are_rendered_for_each_call(echo: Echo) -> None:
 
 async def test_all_kinds_of_methods_are_called(echo: Echo) -> None:
     items = '[{"display_name":"a"},{"display_name":"b"}]'
-    for method, data, sent, received in (
-        ("Collect", items, 2, 1),
-        ("Split", f'{{"items":{items}}}', 1, 2),
-        ("Chat", items, 2, 2),
-    ):
-        report = await _json(echo, method, "-d", data, "-n", "10", "-c", "2")
+    kinds = (("Collect", items, 2, 1), ("Split", f'{{"items":{items}}}', 1, 2), ("Chat", items, 2, 2))
+    reports = await asyncio.gather(
+        *(_json(echo, method, "-d", data, "-n", "10", "-c", "2") for method, data, _, _ in kinds)
+    )
+    for (method, _, sent, received), report in zip(kinds, reports, strict=True):
         assert report["statusCodeDistribution"] == {"OK": 10}
         assert echo.calls[method] == 10
         messages = sum(each["messagesSent"] for each in report["intervals"])
@@ -142,9 +141,11 @@ async def test_a_rate_may_rise_and_calls_come_at_random(echo: Echo) -> None:
         "--load-end",
         "500",
     )
-    report = await _json(echo, "Unary", "--load-schedule", "step", *steps, "-n", "60")
-    assert report["count"] == echo.calls["Unary"] == 60
-    report = await _json(echo, "Unary", "-r", "1000", "--arrivals", "poisson", "-n", "50", "--closed")
+    rises, report = await asyncio.gather(
+        _json(echo, "Unary", "--load-schedule", "step", *steps, "-n", "60"),
+        _json(echo, "Unary", "-r", "1000", "--arrivals", "poisson", "-n", "50", "--closed"),
+    )
+    assert (rises["count"], report["count"], echo.calls["Unary"]) == (60, 50, 110)
     assert (report["options"]["arrivals"], report["options"]["latency-from"]) == ("poisson", "sent")
 
 
@@ -156,8 +157,11 @@ async def test_a_duration_replaces_the_number_of_calls(echo: Echo) -> None:
 
 
 async def test_a_number_of_calls_may_have_a_longest_time(echo: Echo) -> None:
-    assert (await _json(echo, "Unary", "-x", "60s", "-n", "30"))["endReason"] == "normal"
-    result = await _load(echo, "Wait", "-x", "200ms", "-n", "30", "--duration-stop", "close", "-O", "json")
+    report, result = await asyncio.gather(
+        _json(echo, "Unary", "-x", "60s", "-n", "30"),
+        _load(echo, "Wait", "-x", "200ms", "-n", "30", "--duration-stop", "close", "-O", "json"),
+    )
+    assert report["endReason"] == "normal"
     assert (result.code, result.json["count"]) == (1, 0)
     assert result.error == "tai-grpc: no call ended"
 
@@ -177,9 +181,11 @@ async def test_failed_calls_make_the_exit_code_1_after_the_report(echo: Echo) ->
 
 async def test_a_run_fails_when_a_condition_holds_and_only_then(echo: Echo) -> None:
     good = ("--fail-if", "p99>1m", "--fail-if", "errors>0", "--fail-if", "rps<1")
-    assert (await _load(echo, "Unary", *good)).code == 0
-    result = await _load(echo, "Unary", "-n", "10", *good, "--fail-if", "min>1ns", "--fail-if", "count<11")
-    assert result.code == 1
+    fails = ("--fail-if", "min>1ns", "--fail-if", "count<11")
+    passed, result = await asyncio.gather(
+        _load(echo, "Unary", *good), _load(echo, "Unary", "-n", "10", *good, *fails)
+    )
+    assert (passed.code, result.code) == (0, 1)
     assert "Count:\t10" in result.out
     assert result.error.startswith("tai-grpc: min>1ns: it was ")
     assert result.error.endswith("; count<11: it was 10")
@@ -187,8 +193,10 @@ async def test_a_run_fails_when_a_condition_holds_and_only_then(echo: Echo) -> N
 
 async def test_a_condition_on_errors_decides_about_calls_that_fail(echo: Echo) -> None:
     data = ("-d", '[{"display_name":"ABORTED"}]', "-n", "4")
-    assert (await _load(echo, "Fail", *data, "--fail-if", "errors>4")).code == 0
-    result = await _load(echo, "Fail", *data, "--fail-if", "errors>=100%")
+    passed, result = await asyncio.gather(
+        *(_load(echo, "Fail", *data, "--fail-if", condition) for condition in ("errors>4", "errors>=100%"))
+    )
+    assert passed.code == 0
     assert (result.code, result.error) == (1, "tai-grpc: errors>=100%: it was 100% (4 of 4)")
 
 
@@ -208,22 +216,22 @@ async def test_a_report_that_could_not_be_written_is_said_before_the_load(echo: 
 
 
 async def test_a_report_that_a_full_device_does_not_take_is_one_line_after_the_load(echo: Echo) -> None:
-    result = await _load(echo, "Unary", "-n", "3", "-o", "/dev/full")
-    assert (result.code, result.out) == (1, "")
-    assert result.error == "tai-grpc: cannot write the report to /dev/full: No space left on device"
-    result = await shell(">/dev/full", "load", echo.address, "--call", "echo.v1.Echo/Unary", "-n", "3")
-    assert result.code == 1
-    assert result.error == "tai-grpc: cannot write the report to stdout: No space left on device"
-    result = await shell(">&-", "load", echo.address, "--call", "echo.v1.Echo/Unary", "-n", "3")
-    assert (result.code, result.error) == (1, "tai-grpc: cannot write the report to stdout: it is closed")
+    call = ("load", echo.address, "--call", "echo.v1.Echo/Unary", "-n", "3")
+    file, full, closed = await asyncio.gather(
+        tai_grpc(*call, "-o", "/dev/full"), shell(">/dev/full", *call), shell(">&-", *call)
+    )
+    assert (file.code, file.out, full.code, closed.code) == (1, "", 1, 1)
+    assert file.error == "tai-grpc: cannot write the report to /dev/full: No space left on device"
+    assert full.error == "tai-grpc: cannot write the report to stdout: No space left on device"
+    assert closed.error == "tai-grpc: cannot write the report to stdout: it is closed"
     assert echo.calls["Unary"] == 9
 
 
 async def test_a_run_that_does_not_begin_leaves_no_file(tmp_path: Path) -> None:
     target, before = tmp_path / "report", tmp_path / "before"
     before.write_text("before")
-    for path in (target, before):
-        result = await tai_grpc("load", "127.0.0.1:1", "--call", "no", "-o", str(path))
+    call = ("load", "127.0.0.1:1", "--call", "no", "-o")
+    for result in await asyncio.gather(*(tai_grpc(*call, str(path)) for path in (target, before))):
         assert result.code == 2
     assert not target.exists()
     assert before.read_text() == "before"
@@ -238,11 +246,12 @@ async def test_a_report_on_a_stdout_of_ascii_is_still_a_report(echo: Echo) -> No
     assert "|\\u220e" in result.out
 
 
-@pytest.mark.parametrize("form", ["csv", "html", "prometheus", "hlog"])
-async def test_there_are_many_forms_of_the_report(echo: Echo, form: str) -> None:
-    result = await _load(echo, "Unary", "-n", "3", "-O", form)
-    assert (result.code, result.err) == (0, "")
-    assert result.out.strip()
+async def test_there_are_many_forms_of_the_report(echo: Echo) -> None:
+    forms = ("csv", "html", "prometheus", "hlog")
+    results = await asyncio.gather(*(_load(echo, "Unary", "-n", "3", "-O", form) for form in forms))
+    for form, result in zip(forms, results, strict=True):
+        assert (result.code, result.err) == (0, ""), form
+        assert result.out.strip(), form
 
 
 async def test_ctrl_c_ends_the_run_with_the_report_so_far(echo: Echo) -> None:
@@ -322,10 +331,13 @@ async def test_the_run_is_seen_on_a_terminal(echo: Echo) -> None:
 async def test_a_service_without_reflection_is_called_by_its_files(tmp_path: Path) -> None:
     async with echo_server(reflection=False) as echo:
         proto = Path(__file__).parents[2] / "load" / "echo.proto"
-        for declared in (("--protoset", str(write_protoset(tmp_path))), ("--proto", str(proto))):
-            report = await _json(echo, "Unary", *declared, "-n", "10")
+        by_protoset, by_proto, result = await asyncio.gather(
+            _json(echo, "Unary", "--protoset", str(write_protoset(tmp_path)), "-n", "10"),
+            _json(echo, "Unary", "--proto", str(proto), "-n", "10"),
+            _load(echo, "Unary"),
+        )
+        for report in (by_protoset, by_proto):
             assert report["statusCodeDistribution"] == {"OK": 10}
-        result = await _load(echo, "Unary")
         assert result.code == 2
         assert "the server has no reflection, and 'echo.v1.Echo' is not built in" in result.error
 
@@ -355,13 +367,12 @@ async def test_a_server_with_tls_is_asked_for_its_services_and_loaded(
         call = ("load", f"127.0.0.1:{port}", "--call", "echo.v1.Echo/Unary", "-n", "20", "-c", "2")
         authority = ("--cacert", str(certificates.authority_file))
         ours = ("--cert", str(tmp_path / "client_chain"), "--key", str(tmp_path / "client_key"))
-        assert (await tai_grpc(*call, *authority, *ours)).code == 0
-        assert (await tai_grpc(*call, *authority, *ours, "--cname", "localhost")).code == 0
-        assert (await tai_grpc(*call, "--skipTLS", *ours)).code == 0
+        right = ((*authority, *ours), (*authority, *ours, "--cname", "localhost"), ("--skipTLS", *ours))
+        wrong = (authority, (*authority, *ours, "--cname", "other.example"), ("--tls", *ours), ())
+        results = await asyncio.gather(*(tai_grpc(*call, *each) for each in (*right, *wrong)))
+        assert [result.code for result in results] == [0] * len(right) + [2] * len(wrong), results
         assert echo.calls["Unary"] == 60
-        for wrong in (authority, (*authority, *ours, "--cname", "other.example"), ("--tls", *ours), ()):
-            result = await tai_grpc(*call, *wrong)
-            assert result.code == 2, result
+        for result in results[len(right) :]:
             assert f"127.0.0.1:{port}" in result.error
     finally:
         await server.stop(None)
@@ -393,9 +404,8 @@ async def test_reflection_may_have_metadata_of_its_own(echo: Echo) -> None:
 # --- what cannot be run ---
 
 
-@pytest.mark.parametrize(
-    ("method", "arguments", "said"),
-    [
+async def test_what_cannot_be_run_is_one_line_and_exit_2(echo: Echo) -> None:
+    cases: list[tuple[str, tuple[str, ...], str]] = [
         ("Unary", ("-d", '{"nope":1}'), "no field 'nope'"),
         ("Unary", ("-d", "{}", "-D", "file"), "--data and --data-file do not go together"),
         ("Unary", ("-c", "0"), "concurrency=0: expected an int from 1"),
@@ -411,25 +421,24 @@ async def test_reflection_may_have_metadata_of_its_own(echo: Echo) -> None:
             ("--via", "/nowhere/ssh box"),
             "cannot start /nowhere/ssh box tai-grpc load engine: No such",
         ),
-    ],
-)
-async def test_what_cannot_be_run_is_one_line_and_exit_2(
-    echo: Echo, method: str, arguments: tuple[str, ...], said: str
-) -> None:
-    result = await _load(echo, method, *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert said in result.error
+    ]
+    results = await asyncio.gather(*(_load(echo, method, *arguments) for method, arguments, _ in cases))
+    for (_, _, said), result in zip(cases, results, strict=True):
+        assert (result.code, result.out) == (2, "")
+        assert said in result.error
     assert echo.calls.total() == 0
 
 
 async def test_a_refused_connection_is_one_line_and_exit_2(tmp_path: Path) -> None:
     async with echo_server() as server:
         address = server.address
-    asked = await tai_grpc("load", address, "--call", "tai.v1.Governor/HealthCheck")
+    declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
+    asked, not_asked = await asyncio.gather(
+        tai_grpc("load", address, "--call", "tai.v1.Governor/HealthCheck"),
+        tai_grpc("load", address, *declared),
+    )
     assert asked.code == 2
     assert asked.error.startswith(f"tai-grpc: cannot reach {address}: connection refused")
-    declared = ("--protoset", str(write_protoset(tmp_path)), "--call", "echo.v1.Echo/Unary")
-    not_asked = await tai_grpc("load", address, *declared)
     assert not_asked.code == 2
     assert not_asked.error == f"tai-grpc: cannot connect to {address}: Connection refused"
 
