@@ -18,6 +18,9 @@ from tai_grpc.errors import ConfigError
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds that a peer has to take the last bytes of a connection that is closed."""
 
+_TLS_GOODBYE: Final = 0.1
+"""Seconds that a TLS peer has to say goodbye as well, which grpc's servers never do."""
+
 
 class Watcher(Protocol):
     """Is told what becomes of a connection once it was ready."""
@@ -209,7 +212,7 @@ async def _connect(
         tls = {
             "ssl": settings.ssl_context,
             "server_hostname": settings.server_name,
-            "ssl_shutdown_timeout": CLOSE_TIMEOUT,
+            "ssl_shutdown_timeout": _TLS_GOODBYE,
         }
     if address.path:
         _, connection = await loop.create_unix_connection(make, address.path, **tls)
