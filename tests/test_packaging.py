@@ -103,5 +103,5 @@ assert tai_grpc.CircuitBreaker().is_call_allowed()
 assert tai_grpc.GrpcServer(tai_grpc.GrpcServerConfig()) and Policy(id="p")
 print(tai_grpc.__file__)
 """
-    assert Path(run([python, "-c", program], cwd=tmp_path).strip()).is_relative_to(packages)
+    assert Path(run([python, "-I", "-c", program], cwd=tmp_path).strip()).is_relative_to(packages)
     assert "serve" in run([str(venv / "bin" / "tai-grpc"), "--help"], cwd=tmp_path)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,17 +35,40 @@ class Findings(NamedTuple):
 Line = tuple[str, int, bool, str]  # file, line, is a revealed type, text
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+class Said(NamedTuple):
+    """What a checker's process said."""
+
+    code: int
+    out: str
+    err: str
 
 
-def mypy() -> list[Line]:
-    process = run("mypy", "--no-error-summary", "--output=json", *map(str, CHECKS))
-    assert process.stderr == ""
+FILES = tuple(map(str, CHECKS))
+COMMANDS = {
+    "mypy": ("mypy", "--no-error-summary", "--output=json", *FILES),
+    "pyright": ("pyright", "--outputjson", "--pythonpath", sys.executable, *FILES),
+    "stubtest": ("mypy.stubtest", "tai_grpc._ext", "--concise", "--allowlist", str(ALLOWED)),
+}
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, Said]:
+    """All checkers, at the same time: each takes seconds."""
+
+    def run(command: tuple[str, ...]) -> Said:
+        process = subprocess.run(
+            [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return Said(process.returncode, process.stdout, process.stderr)
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(COMMANDS, pool.map(run, COMMANDS.values()), strict=True))
+
+
+def mypy(said: Said) -> list[Line]:
+    assert said.err == ""
     found = []
-    for line in process.stdout.splitlines():
+    for line in said.out.splitlines():
         message = json.loads(line)
         revealed = re.fullmatch(r'Revealed type is "(.*)"', message["message"])
         if revealed:
@@ -54,10 +78,9 @@ def mypy() -> list[Line]:
     return found
 
 
-def pyright() -> list[Line]:
-    process = run("pyright", "--outputjson", "--pythonpath", sys.executable, *map(str, CHECKS))
+def pyright(said: Said) -> list[Line]:
     found = []
-    for message in json.loads(process.stdout)["generalDiagnostics"]:
+    for message in json.loads(said.out)["generalDiagnostics"]:
         where = Path(message["file"]).name, message["range"]["start"]["line"] + 1
         revealed = re.fullmatch(r'Type of ".*" is "(.*)"', message["message"], re.DOTALL)
         if revealed:
@@ -74,10 +97,10 @@ def plain(revealed: str) -> str:
 
 
 @pytest.fixture(scope="module", params=[mypy, pyright])
-def findings(request: pytest.FixtureRequest) -> dict[str, Findings]:
-    check: Callable[[], list[Line]] = request.param
+def findings(request: pytest.FixtureRequest, said: dict[str, Said]) -> dict[str, Findings]:
+    lines: Callable[[Said], list[Line]] = request.param
     by_file = {path.name: Findings({}, defaultdict(list)) for path in CHECKS}
-    for file, line, revealed, text in check():
+    for file, line, revealed, text in lines(said[lines.__name__]):
         if revealed:
             by_file[file].reveals[line] = plain(text)
         else:
@@ -112,7 +135,7 @@ def test_every_method_of_the_compiled_classes_is_checked() -> None:
             assert member.startswith("_") or re.search(rf"\.{member}\b", text), f"{name}.{member}"
 
 
-def test_the_stubs_say_what_the_compiled_modules_have() -> None:
+def test_the_stubs_say_what_the_compiled_modules_have(said: dict[str, Said]) -> None:
     """Not more, not less, and with the same parameters, but for what the allow-list gives a reason for."""
-    process = run("mypy.stubtest", "tai_grpc._ext", "--concise", "--allowlist", str(ALLOWED))
-    assert process.returncode == 0, process.stdout + process.stderr
+    stubtest = said["stubtest"]
+    assert stubtest.code == 0, stubtest.out + stubtest.err
