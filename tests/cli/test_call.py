@@ -84,9 +84,10 @@ async def test_a_bidirectional_call_takes_an_array(echo: Echo) -> None:
     assert result.lines == [{"big": "1"}, {"big": "2"}]
 
 
-async def test_metadata_reaches_the_server(echo: Echo) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_metadata_reaches_the_server(echo: Echo, transport: str) -> None:
     arguments = ("-m", "x-trace-id:42", "-m", '{"x-env":"test"}', "-m", "blob-bin:AQI=")
-    await call(echo.address, "echo.v1.Echo/Unary", *arguments)
+    await tai_grpc("call", "--transport", transport, echo.address, "echo.v1.Echo/Unary", *arguments)
     assert echo.metadata["x-trace-id"] == "42"
     assert echo.metadata["x-env"] == "test"
     assert echo.metadata["blob-bin"] == b"\x01\x02"

@@ -37,7 +37,6 @@ class Connection:
         self.pings = 0
         self.pongs: list[bytes] = []
         self.reset: set[int] = set()
-        self.closed = asyncio.Event()
 
     def write(self, *octets: bytes) -> None:
         self.writer.write(b"".join(octets))
@@ -210,4 +209,3 @@ class Scripted:
             pass  # the client has gone
         finally:
             writer.transport.abort()
-            connection.closed.set()
