@@ -7,6 +7,7 @@ import resource
 import select
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,17 @@ import pytest
 from tai_grpc.cli.files import check_writable, write
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """As on a device with little room left."""
+    """As on a device with little room left: for no longer than a write, as pytest may write to a file as well."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_check_neither_makes_nor_changes_a_file(tmp_path: Path) -> None:
@@ -55,11 +58,11 @@ def test_a_file_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
 
 
-def test_what_does_not_fit_leaves_the_file_there_was(tmp_path: Path, small_files: None) -> None:
+def test_what_does_not_fit_leaves_the_file_there_was(tmp_path: Path) -> None:
     path, other = tmp_path / "file", tmp_path / "other"
     path.write_text("old")
     for each in (path, other):
-        with pytest.raises(OSError, match="File too large"):
+        with small_files(), pytest.raises(OSError, match="File too large"):
             write(each, "x" * 1000)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "old"
