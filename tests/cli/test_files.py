@@ -17,7 +17,7 @@ from tai_grpc.cli.files import check_writable, write
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """As on a device with little room left: for no longer than a write, as pytest may write to a file as well."""
+    """As on a device with little room left; for a write alone, as pytest may write to a file as well."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
