@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc import ChannelConnectivity, StatusCode
 
-from aio.peer import MAX_CONCURRENT_STREAMS, Peer, scripted
+from aio.peer import ACK, MAX_CONCURRENT_STREAMS, SETTINGS, Peer, scripted
 from tai_grpc import ConfigError, aio
 from tai_grpc.aio._backoff import Keepalive
 from tai_grpc.aio._channel_options import channel_options
@@ -371,6 +371,8 @@ async def test_a_server_that_dismisses_every_connection_is_not_flooded() -> None
 
     async def dismiss(peer: Peer) -> None:
         await peer.start([(MAX_CONCURRENT_STREAMS, 0)])
+        while not ((frame := await peer.frame()).kind == SETTINGS and frame.flags & ACK):
+            pass
         peer.goaway(0)
         await peer.closed()
 
