@@ -19,6 +19,7 @@ class Interruption:
     def __init__(self) -> None:
         self.number: int | None = None
         """The signal's; None: there was none."""
+        self._over = False
         self._before = {each: signal.getsignal(each) for each in _SIGNALS}
 
     def __enter__(self) -> Self:
@@ -35,10 +36,13 @@ class Interruption:
 
     def no_more(self) -> None:
         """Ignore them until the block ends."""
+        self._over = True
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._over:
+            return  # it came before it could be ignored
         self.number = number
         self.no_more()
         raise KeyboardInterrupt

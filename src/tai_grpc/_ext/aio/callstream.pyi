@@ -1,7 +1,9 @@
 from collections.abc import AsyncIterator, Coroutine, Generator
-from typing import Any
+from typing import Any, Final
 
 from typing_extensions import disjoint_base
+
+TOO_MUCH_QUEUED: Final[str]
 
 @disjoint_base
 class CallStream: ...
