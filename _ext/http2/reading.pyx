@@ -10,8 +10,7 @@ a stream holds at most its window and one message more. While none waits, the by
 are given back at once, or one larger than the window could never arrive.
 
 The connection's window opens at once, so that one stream which is read slowly does not stop the others,
-until `max_buffered_bytes` wait to be read. From half of that on the streams' windows are narrow: what is
-left of it is shared by many more of them. Messages under way cannot wait, since each of them may be what its
+until `max_buffered_bytes` wait to be read. Messages under way cannot wait, since each of them may be what its
 reader needs to go on: where those of other streams take more than that, a further one is refused.
 """
 
@@ -28,12 +27,11 @@ from tai_grpc._ext.http2.fields cimport (
     accepted_of, decimal_of, decimal_text, encoding_of, is_grpc, timeout_of,
 )
 from tai_grpc._ext.http2.nghttp2 cimport (
-    NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
-    nghttp2_session_consume_connection, nghttp2_session_consume_stream, nghttp2_settings_entry,
-    nghttp2_submit_rst_stream, nghttp2_submit_settings,
+    NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
+    nghttp2_submit_rst_stream,
 )
 from tai_grpc._ext.http2.state cimport (
-    BY_PROTOCOL, DEFAULT_WINDOW, ENDED, FAILED, IDENTITY, MESSAGE, OTHER, SERVER,
+    BY_PROTOCOL, ENDED, FAILED, IDENTITY, MESSAGE, OTHER, SERVER,
     Event, SessionState, StreamState,
 )
 from tai_grpc._ext.http2.status cimport INTERNAL, RESOURCE_EXHAUSTED
@@ -288,24 +286,9 @@ cdef inline void _give_back(StreamState *stream, int64_t size) noexcept nogil:
 
 
 cdef void connection_give_back(SessionState *session) noexcept nogil:
-    cdef int64_t limit = session.settings.max_buffered_bytes
-    if session.narrow:
-        if session.withheld < limit // 4:
-            _set_windows(session, False)
-    elif session.withheld > limit // 2 and session.settings.window_bytes > DEFAULT_WINDOW:
-        _set_windows(session, True)
     if session.owed != 0 and session.withheld <= session.settings.max_buffered_bytes:
         nghttp2_session_consume_connection(session.http2, <size_t>session.owed)
         session.owed = 0
-
-
-cdef void _set_windows(SessionState *session, bint narrow) noexcept nogil:
-    """Have every stream's window be this, whether or not it is open already."""
-    cdef nghttp2_settings_entry entry
-    entry.settings_id = NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
-    entry.value = DEFAULT_WINDOW if narrow else <uint32_t>session.settings.window_bytes
-    if nghttp2_submit_settings(session.http2, NGHTTP2_FLAG_NONE, &entry, 1) == 0:
-        session.narrow = narrow
 
 
 cdef void message_read(StreamState *stream, size_t size) noexcept nogil:

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from aio.link import BASIC, Link, Stuck, broken, chat, collect, failure, path, read_all, split, unary
+from aio.link import BASIC, Link, Stuck, broken, chat, collect, failure, path, read_all, split
 
 MIXED = "may not be mixed"
 FINISHED = r"RPC already finished\."
@@ -308,25 +308,3 @@ async def test_a_writer_that_waits_for_room_is_told_that_the_call_has_ended(link
     if not link.is_grpcio:  # which loses the response and the status
         assert await call.code() is StatusCode.OK
         assert await call.read() == b"early"
-
-
-async def test_streams_that_nobody_reads_do_not_stall_other_calls(link: Link) -> None:
-    """They would fill twice what may wait to be read, if their windows stayed as wide as they are."""
-
-    async def endless(request: bytes, context: Any) -> AsyncIterator[bytes]:
-        while True:
-            yield bytes(60_000)
-
-    async def large(request: bytes, context: Any) -> bytes:
-        return bytes(100_000)
-
-    _, target = await link.serve({"Endless": split(endless), "Large": unary(large)})
-    options = [] if link.is_grpcio else [("tai.max_unread_bytes", 16 << 20)]
-    channel = link.channel(target, options=options)
-    streams = [channel.unary_stream(path("Endless"))(b"") for _ in range(40)]
-    for stream in streams:
-        assert len(await stream.read()) == 60_000
-    for _ in range(200):
-        assert len(await channel.unary_unary(path("Large"))(b"", timeout=20)) == 100_000
-    for stream in streams:
-        stream.cancel()

@@ -254,31 +254,6 @@ def test_the_connection_waits_when_too_much_is_not_read_and_goes_on_once_it_is()
     assert 5 <= send() <= 20
 
 
-def test_streams_have_narrow_windows_while_much_is_not_read() -> None:
-    """So that more of them find room in what is left."""
-    end = server(window_bytes=1 << 20, max_buffered_bytes=400_000, auto_read=False)
-    message = frames.message(b"x" * 9_995)
-
-    def windows() -> list[int]:
-        return [each.values[4] for each in frames.of_kind(end.heard, "settings") if not each.ack]
-
-    for stream_id in range(1, 41, 2):
-        end.say(end.peer.headers(stream_id), frames.data(stream_id, message))
-    assert windows() == [1 << 20]
-    end.say(frames.data(1, message))
-    assert windows() == [1 << 20, WINDOW]
-    end.say(frames.settings(ack=True), frames.data(3, message))
-    for stream_id in range(5, 27, 2):
-        end.session.message_read(stream_id, 9_995)
-    end.hear()
-    assert windows() == [1 << 20, WINDOW]
-    end.session.message_read(27, 9_995)
-    end.session.message_read(29, 9_995)
-    end.hear()
-    assert windows() == [1 << 20, WINDOW, 1 << 20]
-    assert end.session.alive, end.session.problem
-
-
 def test_messages_under_way_are_bounded_over_all_streams(heap: Callable[[], int]) -> None:
     """Each of them is within its limit, and its window open; a thousand of them are too much."""
     end = server(max_buffered_bytes=1 << 20)

@@ -58,9 +58,7 @@ cdef struct SessionSettings:
     int64_t max_header_fields  # decoded, of one header block
     int64_t max_header_bytes  # names and values and 32 each, of one header block
     int64_t max_message_bytes  # received; -1: 2^32-1, what the protocol can say
-    # Of all streams: unread messages, before the connection's window stays shut. From half of it on those of
-    # the streams are narrow.
-    int64_t max_buffered_bytes
+    int64_t max_buffered_bytes  # of all streams: unread messages, before the connection's window stays shut
     int64_t max_queued_frames  # answers that the peer does not read, before the connection is given up
     int64_t reset_burst  # streams that may be reset in a row, by either side, beyond reset_rate a second
     int64_t reset_rate
@@ -174,7 +172,6 @@ cdef struct SessionState:
     Event current_event
     int64_t withheld  # bytes of all streams' windows not given back yet
     int64_t owed  # bytes of the connection's window, likewise
-    bint narrow  # the streams' windows are, for what waits to be read
     int64_t partial_bytes  # that messages under way take
     int64_t queued  # bytes of messages that are yet to be sent, of all streams
     Buffer *output  # while `session_output` fills it
