@@ -465,7 +465,8 @@ async def test_a_close_with_grace_ends_when_the_last_call_is_dropped() -> None:
         call = channel.unary_stream(METHOD)(b"")
         await call.initial_metadata()
         closing = asyncio.create_task(channel.close(grace=3600))
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)  # until it waits
         del call
         gc.collect()
         await closing
@@ -484,7 +485,8 @@ async def test_a_channel_that_is_dropped_disconnects_when_its_last_call_is_dropp
         await call.initial_metadata()
         del channel
         gc.collect()
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)  # until that is known
         del call
         gc.collect()
         await closed.wait()
