@@ -101,10 +101,14 @@ async def test_a_call_that_waits_for_another_connection_can_be_cancelled(opened:
         assert not call.cancel()
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_a_name_that_does_not_resolve_leaves_nothing_open(opened: Any) -> None:
     call = opened("no.such.host.invalid:1").unary_unary(METHOD)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
     with pytest.raises(aio.BlockingRpcError) as caught:
         await asyncio.to_thread(call, b"")
     assert caught.value.code() is StatusCode.UNAVAILABLE
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert descriptors() == before
