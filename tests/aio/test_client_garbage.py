@@ -125,7 +125,7 @@ async def main():
             call = method()
             assert await call.read() == b"first"
             gc.collect()
-            # The collector does not know code: it goes when the list is cleared, from the end, after the call.
+            # The collector does not know code: it goes when the list is cleared, after the call.
             box = [call, compile("0", "late", "eval")]
             late.append(weakref.ref(box[1], went))
             call.add_done_callback(box.append)
